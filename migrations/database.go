@@ -1,0 +1,154 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/mattn/go-sqlite3"
+)
+
+// Kind is which of the two databases this is.
+type Kind string
+
+// The two databases.
+const (
+	SQLite     Kind = "sqlite"
+	PostgreSQL Kind = "postgres"
+)
+
+// Database is an open database. Read and Write are one pool on PostgreSQL. On SQLite, Write is a single connection whose
+// transactions take the write lock when they begin (a deferred one that writes later fails at once instead of waiting),
+// and Read a pool of read-only ones.
+type Database struct {
+	Kind        Kind
+	Read, Write *sql.DB
+	path        string // of the SQLite file
+}
+
+// Open opens a SQLite file, created with mode 0600 if it is not there, or PostgreSQL where location is a postgres:// URL.
+// The schema is not looked at: see Ready.
+func Open(ctx context.Context, location string) (*Database, error) {
+	if strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://") {
+		return openPostgres(ctx, location)
+	}
+	return openSQLite(ctx, location)
+}
+
+func openPostgres(ctx context.Context, location string) (*Database, error) {
+	pool, err := sql.Open("pgx", location)
+	if err != nil {
+		return nil, fmt.Errorf("open PostgreSQL: %w", withoutPassword(err))
+	}
+	pool.SetMaxOpenConns(16)
+	pool.SetMaxIdleConns(16)
+	if err := pool.PingContext(ctx); err != nil {
+		_ = pool.Close()
+		return nil, fmt.Errorf("reach PostgreSQL: %w", withoutPassword(err))
+	}
+	return &Database{Kind: PostgreSQL, Read: pool, Write: pool}, nil
+}
+
+// withoutPassword keeps the connection string, which pgx puts into parse errors, out of messages.
+func withoutPassword(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return errors.New("the database URL cannot be parsed")
+	}
+	return err
+}
+
+func openSQLite(ctx context.Context, path string) (*Database, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find database %s: %w", path, err)
+	}
+	// SQLite creates its files with 0644; the -wal and -shm beside it take over the mode of this one.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	// Pragmas stand in the DSN because they belong to connections, not to databases.
+	write, err := sql.Open("sqlite3", sqliteDSN(path, url.Values{"_txlock": {"immediate"}}))
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	write.SetMaxOpenConns(1)
+	if err := write.PingContext(ctx); err != nil {
+		_ = write.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	read, err := sql.Open("sqlite3", sqliteDSN(path, url.Values{"_query_only": {"1"}}))
+	if err != nil {
+		_ = write.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	read.SetMaxOpenConns(8)
+	read.SetMaxIdleConns(8)
+	return &Database{Kind: SQLite, Read: read, Write: write, path: path}, nil
+}
+
+func sqliteDSN(path string, extra url.Values) string {
+	extra.Set("_journal_mode", "WAL")
+	extra.Set("_synchronous", "FULL")
+	extra.Set("_foreign_keys", "1")
+	extra.Set("_busy_timeout", "20000")
+	extra.Set("_secure_delete", "1")
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: extra.Encode()}).String()
+}
+
+// Close closes both pools.
+func (d *Database) Close() error {
+	if d.Read == d.Write {
+		return d.Write.Close()
+	}
+	return errors.Join(d.Read.Close(), d.Write.Close())
+}
+
+// Path is the SQLite file, "" on PostgreSQL.
+func (d *Database) Path() string { return d.path }
+
+// Tx runs fn in a transaction and commits it if fn returns nil.
+func (d *Database) Tx(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	tx, err := d.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// SkipLocked is the one piece of SQL the databases do not share: rows another dispatcher is claiming are passed over.
+// SQLite has one writer at a time and needs no such words.
+func (d *Database) SkipLocked() string {
+	if d.Kind == PostgreSQL {
+		return " FOR UPDATE SKIP LOCKED"
+	}
+	return ""
+}
+
+// IsConflict says whether err is a violated UNIQUE or PRIMARY KEY.
+func IsConflict(err error) bool {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) {
+		return lite.ExtendedCode == sqlite3.ErrConstraintUnique || lite.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
+	}
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
+}

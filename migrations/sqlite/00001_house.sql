@@ -1,0 +1,293 @@
+-- The house's first floor. The same tables stand in ../postgres; a test compares the two.
+-- Instants are unix milliseconds, days 'YYYY-MM-DD' in the newsletter's zone; no database clock is ever asked.
+
+-- +goose Up
+
+-- What this database is: 'oldest_binary' is the oldest schema version a binary must know to use it.
+CREATE TABLE house (
+	key   TEXT NOT NULL PRIMARY KEY,
+	value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- ---- subscribers: who reads, and the proof ------------------------------------------------------------------------
+
+CREATE TABLE subscribers (
+	id       INTEGER NOT NULL PRIMARY KEY,
+	address  TEXT,           -- as it is mailed (domain as A-labels); NULL once erased
+	mailbox  TEXT   UNIQUE,  -- address in lower case: one subscriber per mailbox; NULL once erased
+	person   TEXT   NOT NULL, -- keyed HMAC of mailbox: outlives the address
+	language TEXT   NOT NULL,
+	nonce    BIGINT NOT NULL, -- in every link; a new one revokes them
+	created  BIGINT NOT NULL,
+	erased   BIGINT
+);
+CREATE INDEX subscribers_person ON subscribers (person);
+
+-- A distinct set of a newsletter's topics: readers with the same choice share a row.
+CREATE TABLE choices (
+	id         INTEGER NOT NULL PRIMARY KEY,
+	newsletter TEXT   NOT NULL,
+	topics     TEXT   NOT NULL, -- comma-separated, sorted
+	UNIQUE (newsletter, topics)
+);
+
+-- Who must not be mailed, whoever asks: by HMAC, so that it outlives erasure and meets an import.
+CREATE TABLE suppressions (
+	person TEXT   NOT NULL PRIMARY KEY,
+	reason TEXT   NOT NULL CHECK (reason IN ('bounce', 'complaint', 'objection')),
+	at     BIGINT NOT NULL,
+	detail TEXT   NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+-- Words as they were shown or mailed, by content; personal links replaced by a placeholder.
+CREATE TABLE wordings (
+	hash     TEXT   NOT NULL PRIMARY KEY,
+	kind     TEXT   NOT NULL CHECK (kind IN ('form', 'letter', 'page', 'privacy')),
+	language TEXT   NOT NULL,
+	text     TEXT   NOT NULL,
+	since    BIGINT NOT NULL
+);
+
+-- What a person declared or what was mailed to them about it. Append-only. number and chain are the sealer's.
+CREATE TABLE consents (
+	id          INTEGER NOT NULL PRIMARY KEY,
+	subscriber  BIGINT NOT NULL REFERENCES subscribers (id),
+	newsletter  TEXT   NOT NULL,
+	kind        TEXT   NOT NULL CHECK (kind IN ('requested', 'mailed', 'confirmed', 'changed', 'withdrawn', 'resumed', 'erased')),
+	at          BIGINT NOT NULL,
+	wording     TEXT   REFERENCES wordings (hash),
+	person      TEXT   NOT NULL,
+	particulars TEXT   NOT NULL, -- SHA-256 of salt and particulars
+	number      BIGINT UNIQUE,
+	chain       TEXT
+);
+CREATE INDEX consents_subscriber ON consents (subscriber, at);
+CREATE INDEX consents_unsealed ON consents (id) WHERE number IS NULL;
+
+CREATE TABLE subscriptions (
+	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
+	newsletter TEXT   NOT NULL,
+	choice     BIGINT NOT NULL REFERENCES choices (id),
+	state      TEXT   NOT NULL CHECK (state IN ('pending', 'active', 'ended')),
+	requested  BIGINT NOT NULL,
+	signed_up  BIGINT,          -- the sign-up that was confirmed: printed in every mail
+	consent    BIGINT REFERENCES consents (id), -- the confirmation that allows mailing
+	paused     BIGINT,          -- until then; lifted by the run after it
+	ended      BIGINT,
+	PRIMARY KEY (subscriber, newsletter)
+) WITHOUT ROWID;
+CREATE INDEX subscriptions_choice ON subscriptions (choice);
+
+-- What can be deleted without breaking the chain: address, page, network address, server's reply.
+CREATE TABLE particulars (
+	consent INTEGER NOT NULL PRIMARY KEY REFERENCES consents (id),
+	salt    TEXT   NOT NULL,
+	body    TEXT   NOT NULL -- JSON
+);
+
+-- One mail outside a digest.
+CREATE TABLE letters (
+	id         INTEGER NOT NULL PRIMARY KEY,
+	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
+	newsletter TEXT   NOT NULL,
+	kind       TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link')),
+	choice     BIGINT REFERENCES choices (id),
+	nonce      BIGINT NOT NULL,
+	created    BIGINT NOT NULL,
+	expires    BIGINT NOT NULL,
+	state      TEXT   NOT NULL CHECK (state IN ('due', 'claimed', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
+	message    TEXT,             -- the mail as first made, links as placeholders: retries are byte-equal
+	attempts   BIGINT NOT NULL DEFAULT 0,
+	due        BIGINT NOT NULL,
+	fence      BIGINT NOT NULL DEFAULT 0,
+	lease      BIGINT NOT NULL DEFAULT 0,
+	settled    BIGINT,
+	code       BIGINT NOT NULL DEFAULT 0,
+	reply      TEXT   NOT NULL DEFAULT ''
+);
+CREATE INDEX letters_due ON letters (due) WHERE state = 'due';
+CREATE INDEX letters_open ON letters (state) WHERE state IN ('claimed', 'doubtful');
+CREATE INDEX letters_subscriber ON letters (subscriber, created);
+
+-- ---- newsletter: what comes in ----------------------------------------------------------------------------------
+
+-- How the last look at a source ended.
+CREATE TABLE sources (
+	name          TEXT   NOT NULL PRIMARY KEY,
+	etag          TEXT   NOT NULL DEFAULT '',
+	last_modified TEXT   NOT NULL DEFAULT '',
+	polled        BIGINT,
+	succeeded     BIGINT,
+	problem       TEXT   NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+CREATE TABLE articles (
+	id              TEXT   NOT NULL PRIMARY KEY,
+	source          TEXT   NOT NULL,
+	guid            TEXT   NOT NULL,
+	url             TEXT   NOT NULL,
+	version         BIGINT NOT NULL,
+	title           TEXT   NOT NULL,
+	kicker          TEXT   NOT NULL,
+	teaser          TEXT   NOT NULL,
+	body            TEXT   NOT NULL,
+	language        TEXT   NOT NULL,
+	place           TEXT   NOT NULL,
+	agency          TEXT   NOT NULL,
+	author          TEXT   NOT NULL,
+	picture_url     TEXT   NOT NULL,
+	picture_alt     TEXT   NOT NULL,
+	picture_caption TEXT   NOT NULL,
+	picture_credit  TEXT   NOT NULL,
+	published       BIGINT,
+	updated         BIGINT,
+	embargo         BIGINT,
+	status          TEXT   NOT NULL CHECK (status IN ('usable', 'withheld', 'canceled')),
+	urgency         BIGINT NOT NULL,
+	first_seen      BIGINT NOT NULL,
+	available       BIGINT NOT NULL, -- the later of first_seen and embargo
+	withdrawn       BIGINT,
+	hash            TEXT   NOT NULL
+);
+CREATE INDEX articles_available ON articles (available);
+
+-- What makes an article the same article again: its source's id, its address.
+CREATE TABLE article_keys (
+	key     TEXT NOT NULL PRIMARY KEY,
+	article TEXT NOT NULL REFERENCES articles (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX article_keys_article ON article_keys (article);
+
+-- Kicker (position 0) and categories as they came; the desk's aliases turn them into topics.
+CREATE TABLE article_labels (
+	article  TEXT   NOT NULL REFERENCES articles (id) ON DELETE CASCADE,
+	position BIGINT NOT NULL,
+	label    TEXT   NOT NULL,
+	PRIMARY KEY (article, position)
+) WITHOUT ROWID;
+
+-- Bounded copies of pictures we may show, delivered from base_url.
+CREATE TABLE pictures (
+	url    TEXT   NOT NULL PRIMARY KEY,
+	hash   TEXT   NOT NULL,
+	type   TEXT   NOT NULL,
+	width  BIGINT NOT NULL,
+	height BIGINT NOT NULL,
+	bytes  BLOB   NOT NULL
+);
+CREATE INDEX pictures_hash ON pictures (hash);
+
+-- ---- newsletter: what goes out ----------------------------------------------------------------------------------
+
+CREATE TABLE digests (
+	id         INTEGER NOT NULL PRIMARY KEY,
+	newsletter TEXT   NOT NULL,
+	day        TEXT   NOT NULL,
+	planned    BIGINT NOT NULL,
+	composed   BIGINT NOT NULL, -- also the cut-off: what was available then may be in it
+	latest     BIGINT NOT NULL,
+	state      TEXT   NOT NULL CHECK (state IN ('empty', 'ready', 'done')),
+	revision   BIGINT NOT NULL DEFAULT 1,
+	began      BIGINT,          -- the instant its sending began: the Date of its mails
+	held       BIGINT,
+	silent     BIGINT NOT NULL DEFAULT 0, -- readers none of whose topics had news
+	frozen     TEXT   NOT NULL, -- templates, titles, publisher as they were: a digest never reads them again
+	UNIQUE (newsletter, day)
+);
+
+CREATE TABLE entries (
+	digest     BIGINT NOT NULL REFERENCES digests (id),
+	newsletter TEXT   NOT NULL,
+	article    TEXT   NOT NULL REFERENCES articles (id),
+	kind       TEXT   NOT NULL CHECK (kind IN ('news', 'correction')),
+	position   BIGINT NOT NULL,
+	title      TEXT   NOT NULL,
+	html       TEXT   NOT NULL,
+	plain      TEXT   NOT NULL,
+	hash       TEXT   NOT NULL,
+	withdrawn  BIGINT, -- the revision that no longer has it
+	PRIMARY KEY (digest, article, kind),
+	UNIQUE (newsletter, article, kind)
+);
+CREATE INDEX entries_article ON entries (article);
+
+CREATE TABLE entry_topics (
+	digest  BIGINT NOT NULL,
+	article TEXT   NOT NULL,
+	kind    TEXT   NOT NULL,
+	topic   TEXT   NOT NULL,
+	PRIMARY KEY (digest, article, kind, topic),
+	FOREIGN KEY (digest, article, kind) REFERENCES entries (digest, article, kind)
+) WITHOUT ROWID;
+
+-- A digest cut to one set of topics: only topics that have news count, so many choices share a variant.
+CREATE TABLE variants (
+	digest  BIGINT NOT NULL REFERENCES digests (id),
+	variant BIGINT NOT NULL,
+	topics  TEXT   NOT NULL, -- comma-separated, in the newsletter's order
+	PRIMARY KEY (digest, variant)
+) WITHOUT ROWID;
+
+-- Which variant a choice of topics gets; a choice without news has no row.
+CREATE TABLE digest_choices (
+	digest  BIGINT NOT NULL,
+	choice  BIGINT NOT NULL REFERENCES choices (id),
+	variant BIGINT NOT NULL,
+	PRIMARY KEY (digest, choice),
+	FOREIGN KEY (digest, variant) REFERENCES variants (digest, variant)
+) WITHOUT ROWID;
+
+-- One digest for one subscriber. 'claimed' belongs to the fence until the lease ends; 'doubtful' is written before the
+-- final dot leaves and stays until the reply is recorded.
+CREATE TABLE deliveries (
+	digest     BIGINT NOT NULL REFERENCES digests (id),
+	subscriber BIGINT NOT NULL,
+	variant    BIGINT NOT NULL,
+	state      TEXT   NOT NULL CHECK (state IN ('due', 'claimed', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
+	revision   BIGINT NOT NULL DEFAULT 0, -- of the bytes that were sent, 0 before
+	attempts   BIGINT NOT NULL DEFAULT 0,
+	due        BIGINT NOT NULL,
+	fence      BIGINT NOT NULL DEFAULT 0,
+	lease      BIGINT NOT NULL DEFAULT 0,
+	settled    BIGINT,
+	code       BIGINT NOT NULL DEFAULT 0,
+	reply      TEXT   NOT NULL DEFAULT '', -- the server's words, or why it was skipped
+	PRIMARY KEY (digest, subscriber)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (digest, variant, subscriber) WHERE state = 'due';
+CREATE INDEX deliveries_open ON deliveries (digest, state) WHERE state IN ('claimed', 'doubtful', 'failed');
+CREATE INDEX deliveries_subscriber ON deliveries (subscriber);
+
+-- The only way in for planner and dispatcher: those who may be mailed now.
+CREATE VIEW audience AS
+SELECT s.id AS subscriber, s.address, s.language, s.nonce, p.newsletter, p.choice, p.signed_up
+FROM subscriptions p
+JOIN subscribers s ON s.id = p.subscriber
+WHERE p.state = 'active'
+	AND p.consent IS NOT NULL
+	AND p.paused IS NULL
+	AND s.address IS NOT NULL
+	AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person);
+
+-- +goose StatementBegin
+CREATE TRIGGER consents_sealed BEFORE UPDATE ON consents WHEN OLD.number IS NOT NULL
+BEGIN
+	SELECT RAISE(ABORT, 'consents are append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER consents_unsealed BEFORE UPDATE ON consents WHEN OLD.number IS NULL AND (
+	NEW.id <> OLD.id OR NEW.subscriber <> OLD.subscriber OR NEW.newsletter <> OLD.newsletter OR NEW.kind <> OLD.kind
+	OR NEW.at <> OLD.at OR NEW.wording IS NOT OLD.wording OR NEW.person <> OLD.person OR NEW.particulars <> OLD.particulars)
+BEGIN
+	SELECT RAISE(ABORT, 'consents are append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER consents_kept BEFORE DELETE ON consents
+BEGIN
+	SELECT RAISE(ABORT, 'consents are append-only');
+END;
+-- +goose StatementEnd
+
+INSERT INTO house (key, value) VALUES ('oldest_binary', '1');
