@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -22,6 +23,9 @@ var sharedServer = sync.OnceValues(func() (*url.URL, error) {
 	}
 	return startServer()
 })
+
+// heldOpen is the server's standard input. It is kept here because a file nobody refers to is closed by the collector.
+var heldOpen io.WriteCloser
 
 // script runs the server until its standard input ends, which it does however the test process dies.
 const script = `
@@ -64,7 +68,7 @@ func startServer() (*url.URL, error) {
 	}
 	server := exec.Command("sh", "-c", script, "sh", bin, folder, strconv.Itoa(port))
 	server.SysProcAttr, server.Dir = attributes, folder
-	if _, err := server.StdinPipe(); err != nil { // held open until this process ends
+	if heldOpen, err = server.StdinPipe(); err != nil {
 		return nil, err
 	}
 	out, err := server.StdoutPipe()

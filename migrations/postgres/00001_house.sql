@@ -77,6 +77,8 @@ CREATE TABLE subscriptions (
 	PRIMARY KEY (subscriber, newsletter)
 );
 CREATE INDEX subscriptions_choice ON subscriptions (choice);
+CREATE INDEX subscriptions_unconfirmed ON subscriptions (requested) WHERE state = 'pending' OR consent IS NULL;
+CREATE INDEX subscriptions_paused ON subscriptions (paused) WHERE paused IS NOT NULL;
 
 -- What can be deleted without breaking the chain: address, page, network address, server's reply.
 CREATE TABLE particulars (
@@ -96,7 +98,8 @@ CREATE TABLE letters (
 	created    BIGINT NOT NULL,
 	expires    BIGINT NOT NULL,
 	state      TEXT   NOT NULL CHECK (state IN ('due', 'claimed', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
-	message    TEXT,             -- the mail as first made, links as placeholders: retries are byte-equal
+	message    TEXT,             -- the mail as first made, links as placeholders: retries are byte-equal; NULL again once settled
+	wording    TEXT   REFERENCES wordings (hash), -- its words, kept with the message
 	attempts   BIGINT NOT NULL DEFAULT 0,
 	due        BIGINT NOT NULL,
 	fence      BIGINT NOT NULL DEFAULT 0,
@@ -225,7 +228,8 @@ CREATE TABLE variants (
 	digest  BIGINT NOT NULL REFERENCES digests (id),
 	variant BIGINT NOT NULL,
 	topics  TEXT   NOT NULL, -- comma-separated, in the newsletter's order
-	PRIMARY KEY (digest, variant)
+	PRIMARY KEY (digest, variant),
+	UNIQUE (digest, topics)
 );
 
 -- Which variant a choice of topics gets; a choice without news has no row.
@@ -268,6 +272,22 @@ WHERE p.state = 'active'
 	AND p.paused IS NULL
 	AND s.address IS NOT NULL
 	AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person);
+
+-- The same for letters: a sign-up still waits for this one and nothing was heard against it since; or, for other kinds, the
+-- reader may be mailed.
+CREATE VIEW correspondence AS
+SELECT l.id AS letter, s.id AS subscriber, s.address, s.language, s.nonce
+FROM letters l
+JOIN subscribers s ON s.id = l.subscriber
+JOIN subscriptions p ON p.subscriber = l.subscriber AND p.newsletter = l.newsletter
+WHERE s.address IS NOT NULL
+	AND (p.ended IS NULL OR p.ended <= l.created)
+	AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person AND x.at >= l.created)
+	AND CASE l.kind
+		WHEN 'confirm' THEN p.state = 'pending'
+			OR (p.state = 'active' AND EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person))
+		ELSE p.state = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
+	END;
 
 -- +goose StatementBegin
 CREATE FUNCTION consents_append_only() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,54 @@
+# What one does with depesche. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export CGO_ENABLED := 1
+PACKAGES := ./...
+TOOLS := go tool -modfile=.ci/tools/go.mod
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the binary: ./depesche
+	go build -o depesche ./cmd/depesche
+
+.PHONY: demo
+demo: build ## the whole job with a made-up paper: three readers, one morning, a mailbox to look at
+	./depesche demo
+
+.PHONY: test
+test: setup ## everything but the mail chain, with the race detector; sets up PostgreSQL and Chromium when root
+	go vet $(PACKAGES)
+	go test -race -timeout 20m $(PACKAGES)
+
+.PHONY: test-chain
+test-chain: ## the mail chain: digests through a real Postfix into real Dovecot mailboxes (root, Debian)
+	.ci/setup chain
+	DEPESCHE_CHAIN=1 go test -race -count=1 -timeout 15m -run TestChain ./cmd/depesche
+
+.PHONY: setup
+setup:
+	@.ci/setup
+
+.PHONY: lint
+lint: ## gofumpt, go vet, staticcheck
+	test -z "$$($(TOOLS) gofumpt -l cmd newsletter subscribers templates migrations | tee /dev/stderr)"
+	go vet $(PACKAGES)
+	$(TOOLS) staticcheck $(PACKAGES)
+
+.PHONY: bench
+bench: ## the benchmarks: ingest, compose, render, splice, plan
+	go test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for ten seconds
+	@set -e; for package in $$(go list $(PACKAGES)); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 10s $$package; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## remove what build and demo made
+	rm -f depesche
