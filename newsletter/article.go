@@ -109,6 +109,7 @@ func insertKeys(ctx context.Context, tx *sql.Tx, id string, keys []string) error
 
 func insertArticle(ctx context.Context, tx *sql.Tx, now time.Time, id string, a ingest.Article) error {
 	picture := pictureOf(a)
+	firstSeen := now.Truncate(time.Second)
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO articles (id, source, guid, url, version, title, kicker, teaser, body, language, place, agency, author,
 			picture_url, picture_alt, picture_caption, picture_credit, published, updated, embargo, status, urgency,
@@ -116,7 +117,7 @@ func insertArticle(ctx context.Context, tx *sql.Tx, now time.Time, id string, a 
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`,
 		id, a.Source, a.GUID, a.URL, a.Version, a.Title, a.Kicker, a.Teaser, a.Body, a.Language, a.Place, a.Agency, a.Author,
 		picture.URL, picture.Alt, picture.Caption, picture.Credit, stored(a.Published), stored(a.Updated), stored(a.Embargo),
-		a.Status.String(), a.Urgency, a.Hash(), now.UnixMilli(), later(now, a.Embargo).UnixMilli())
+		a.Status.String(), a.Urgency, a.Hash(), firstSeen.UnixMilli(), later(firstSeen, a.Embargo).UnixMilli())
 	if err != nil {
 		return fmt.Errorf("insert article: %w", err)
 	}

@@ -30,12 +30,16 @@ func (n *Newsroom) plan(ctx context.Context, tx *sql.Tx, now time.Time, e *editi
 		return err
 	}
 	d := e.digest
+	due := d.Planned
+	if now.Before(due) { // an editor did not wait for it
+		due = now
+	}
 	result, err := tx.ExecContext(ctx, `
 		INSERT INTO deliveries (digest, subscriber, variant, state, due)
 		SELECT c.digest, a.subscriber, c.variant, 'due', CAST($1 AS BIGINT)
 		FROM audience a JOIN digest_choices c ON c.digest = $2 AND c.choice = a.choice
 		WHERE a.newsletter = $3
-		ON CONFLICT DO NOTHING`, now.UnixMilli(), d.ID, d.Newsletter)
+		ON CONFLICT DO NOTHING`, due.UnixMilli(), d.ID, d.Newsletter)
 	if err != nil {
 		return fmt.Errorf("plan deliveries: %w", err)
 	}

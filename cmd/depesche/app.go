@@ -80,12 +80,17 @@ func markUsage(command *cobra.Command) {
 		}
 	}
 	if command.HasSubCommands() && command.RunE == nil {
-		command.Args = nil
+		command.Args = cobra.ArbitraryArgs
 		command.RunE = func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageErrorf("unknown command %q for %q; see '%s --help'", args[0], c.CommandPath(), c.CommandPath())
+			if len(args) == 0 {
+				return c.Help()
 			}
-			return c.Help()
+			hint := ""
+			c.SuggestionsMinimumDistance = 2
+			if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = fmt.Sprintf("; did you mean %q?", like[0])
+			}
+			return usageErrorf("unknown command %q for %q%s; see '%s --help'", args[0], c.CommandPath(), hint, c.CommandPath())
 		}
 	}
 	for _, sub := range command.Commands() {

@@ -269,21 +269,30 @@ func newKillable(t *testing.T) (*killable, string) {
 // kill -9 in the middle of 2,000 deliveries, several times: nobody lost, nobody doubled, at most one doubtful a connection.
 func TestKilledInTheMiddle(t *testing.T) {
 	eachTown(t, func(t *testing.T, town *town) {
-		const readers, kills, connections = 2000, 5, 2
+		const readers, kills, connections = 2000, 4, 2
 		relay, address := newKillable(t)
 		town.setRelay(address)
 		town.depesche(ingestAt, 0, "status")
 		town.addReaders(readers)
 		town.article("haushalt", "Politik", "2026-02-11T04:00:00+01:00", "")
 		for kill := range kills {
-			middle := relay.arm(150 + 37*kill)
+			middle := relay.arm(100 + 37*kill)
 			command := town.command(runAt, "run")
+			var problems bytes.Buffer
+			command.Stderr = &problems
 			if err := command.Start(); err != nil {
 				t.Fatal(err)
 			}
-			<-middle
+			ended := make(chan error, 1)
+			go func() { ended <- command.Wait() }()
+			select {
+			case err := <-ended:
+				out, _ := town.depesche(runAt, 0, "report")
+				t.Fatalf("run %d ended before it could be killed: %v\n%s%s", kill, err, &problems, out)
+			case <-middle:
+			}
 			_ = command.Process.Kill()
-			_ = command.Wait()
+			<-ended
 		}
 		// On PostgreSQL what the last victim held is due when its lease is over.
 		town.depesche("2026-02-11T06:10:00+01:00", 0, "run")

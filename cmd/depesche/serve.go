@@ -14,7 +14,6 @@ import (
 
 	"depesche/newsletter"
 	"depesche/newsletter/smtp"
-	"depesche/subscribers"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -118,7 +117,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // handler is every page: the registry's, digests on the web, pictures.
 func (h *house) handler(now func() time.Time) http.Handler {
-	pages := h.registry.Pages(now, subscribers.Above{}, h.log)
+	pages := h.registry.Pages(now, h.log)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /digest/{newsletter}/{day}/{variant}", func(w http.ResponseWriter, r *http.Request) {
 		h.digestPage(w, r, pages)

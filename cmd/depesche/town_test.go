@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("DEPESCHE_TEST_MAIN") != "" {
+	if os.Getenv("BE_DEPESCHE") != "" {
 		main() // the test binary is depesche to the journeys that need a process to kill
 	}
 	testscript.Main(m, map[string]func(){"depesche": main})
@@ -84,8 +85,9 @@ func newTown(t testing.TB, database string) *town {
 	}
 	pages := freeAddress(t)
 	town.pages = "http://" + pages
-	town.environ = append(os.Environ(),
-		"DEPESCHE_TEST_MAIN=1", "DEPESCHE_CONFIG="+filepath.Join(town.folder, "depesche.yaml"),
+	foreign := func(variable string) bool { return strings.HasPrefix(variable, "DEPESCHE_") }
+	town.environ = append(slices.DeleteFunc(os.Environ(), foreign),
+		"BE_DEPESCHE=1", "DEPESCHE_CONFIG="+filepath.Join(town.folder, "depesche.yaml"),
 		"DEPESCHE_BASE_URL="+town.pages, "DEPESCHE_LISTEN="+pages)
 	town.setRelay(mailbox.Addr())
 	if database != "" {

@@ -1,0 +1,467 @@
+package subscribers
+
+import (
+	"errors"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of the pages.
+const (
+	maxForm      = 16 << 10       // bytes of a form
+	stampExpires = 24 * time.Hour // a form may stay open for so long (WCAG 2.2, 2.2.1 asks for 20 hours)
+)
+
+// pages are the readers' pages. Opening one never changes anything; only buttons do.
+type pages struct {
+	*Registry
+	now      func() time.Time
+	log      *slog.Logger
+	throttle *throttle
+}
+
+// Pages are all pages of the readers. The access log knows the pattern of a route, never its path: tokens are in that.
+func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
+	p := &pages{Registry: r, now: now, log: log, throttle: newThrottle(r.settings.PerNetwork, r.settings.PerMinute)}
+	mux := http.NewServeMux()
+	for pattern, handler := range map[string]http.HandlerFunc{
+		"GET /{$}":                                  p.form,
+		"POST /subscribe":                           p.subscribe,
+		"GET /check-your-mail":                      p.checkYourMail,
+		"GET /confirm/{newsletter}/{token}":         p.confirmPage,
+		"POST /confirm/{newsletter}/{token}":        p.own(p.confirmed),
+		"GET /preferences/{newsletter}/{token}":     p.preferencesPage,
+		"POST /preferences/{newsletter}/{token}":    p.own(p.preferencesSaved),
+		"GET /unsubscribe/{newsletter}/{token}":     p.unsubscribePage,
+		"POST /unsubscribe/{newsletter}/{token}":    p.unsubscribed,
+		"OPTIONS /unsubscribe/{newsletter}/{token}": p.unsubscribeOptions,
+		"POST /resume/{newsletter}/{token}":         p.own(p.resumed),
+		"GET /style.css":                            p.styleSheet,
+		"GET /healthz":                              p.healthz,
+		"/":                                         p.nothing,
+	} {
+		mux.HandleFunc(pattern, handler)
+	}
+	return p.around(mux)
+}
+
+// around is what every request passes: headers, the size of its body, the log, and a page for what panics.
+func (p *pages) around(next *http.ServeMux) http.Handler {
+	secure := strings.HasPrefix(p.settings.BaseURL, "https://")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := p.now()
+		h := w.Header()
+		h.Set("Content-Security-Policy",
+			"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Robots-Tag", "noindex")
+		h.Set("Cache-Control", "no-store")
+		if secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		answer := &answer{ResponseWriter: w}
+		_, pattern := next.Handler(r)
+		defer func() {
+			if trouble := recover(); trouble != nil {
+				p.log.Error("a page panicked", "route", pattern, "panic", trouble)
+				if answer.status == 0 {
+					p.fail(answer, r, http.StatusInternalServerError)
+				}
+			}
+			p.log.Debug("served", "method", r.Method, "route", pattern, "status", answer.status, "took", p.now().Sub(began))
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// answer remembers the status for the log.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(data []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(data)
+}
+
+// own lets a form be sent from our own pages only. One-click unsubscription and the sign-up box come from elsewhere.
+func (p *pages) own(next http.HandlerFunc) http.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.fail(w, r, http.StatusForbidden)
+	}))
+	return protection.Handler(next).ServeHTTP
+}
+
+// show answers with a page.
+func (p *pages) show(w http.ResponseWriter, r *http.Request, status int, name string, data view) {
+	page, err := p.views.page(name, data)
+	if err != nil {
+		p.log.Error("show a page", "error", err)
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(page)
+	}
+}
+
+// fail answers with the page for an error.
+func (p *pages) fail(w http.ResponseWriter, r *http.Request, status int) {
+	n, err := p.settings.wanted(r.PathValue("newsletter"))
+	if err != nil {
+		n = p.settings.Newsletters[0]
+	}
+	p.show(w, r, status, "error", view{Newsletter: n, Code: status})
+}
+
+// refuse answers for what the registry refused. Links that are not ours and links that are over tell nothing about anybody.
+func (p *pages) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, ErrToken), errors.Is(err, ErrNewsletter):
+		p.fail(w, r, http.StatusNotFound)
+	case errors.Is(err, ErrExpired):
+		p.fail(w, r, http.StatusGone)
+	default:
+		p.log.Error("a page failed", "error", err)
+		p.fail(w, r, http.StatusInternalServerError)
+	}
+}
+
+// parse reads a form, which must be one of the two kinds forms have. A wrong or too large one is answered here.
+func (p *pages) parse(w http.ResponseWriter, r *http.Request) bool {
+	var err error
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
+	case "application/x-www-form-urlencoded":
+		err = r.ParseForm()
+	case "multipart/form-data":
+		err = r.ParseMultipartForm(maxForm)
+	default:
+		p.fail(w, r, http.StatusUnsupportedMediaType)
+		return false
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		p.fail(w, r, http.StatusRequestEntityTooLarge)
+	case err != nil:
+		p.fail(w, r, http.StatusBadRequest)
+	}
+	return err == nil
+}
+
+// visit is what a consent event remembers of a request. The page is where the form stood, without what follows a "?".
+func (p *pages) visit(r *http.Request) Visit {
+	v := Visit{IP: clientIP(r, p.settings.Proxies), Wording: r.PostForm.Get("wording")}
+	for _, header := range []string{"Referer", "Origin"} {
+		if page, err := url.Parse(r.Header.Get(header)); err == nil && page.Host != "" {
+			v.Page = (&url.URL{Scheme: page.Scheme, Host: page.Host, Path: page.Path}).String()
+			return v
+		}
+	}
+	return v
+}
+
+func (p *pages) nothing(w http.ResponseWriter, r *http.Request) {
+	p.fail(w, r, http.StatusNotFound)
+}
+
+func (p *pages) healthz(w http.ResponseWriter, r *http.Request) {
+	if err := p.db.Read.PingContext(r.Context()); err != nil {
+		http.Error(w, "database", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+func (p *pages) styleSheet(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	_, _ = w.Write(p.views.sheet)
+}
+
+// form shows the form of a newsletter.
+func (p *pages) form(w http.ResponseWriter, r *http.Request) {
+	n, err := p.settings.wanted(r.URL.Query().Get("newsletter"))
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	p.showForm(w, r, http.StatusOK, view{Newsletter: n, Topics: n.boxes("")})
+}
+
+func (p *pages) showForm(w http.ResponseWriter, r *http.Request, status int, data view) {
+	data.Stamp = p.keys.formStamp(p.now(), p.views.forms[data.Newsletter.Slug].Hash)
+	for _, other := range p.settings.Newsletters {
+		if other.Slug != data.Newsletter.Slug {
+			data.Others = append(data.Others, other)
+		}
+	}
+	p.show(w, r, status, "form", data)
+}
+
+// subscribe takes a form: ours, or the box on the paper's pages, which sends an address and nothing else. What was entered
+// wrongly is said; about the state of an address nothing is: every valid form gets the same answer.
+func (p *pages) subscribe(w http.ResponseWriter, r *http.Request) {
+	if !p.parse(w, r) {
+		return
+	}
+	now := p.now()
+	if wait, ok := p.throttle.allow(now, clientIP(r, p.settings.Proxies)); !ok {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
+		p.fail(w, r, http.StatusTooManyRequests)
+		return
+	}
+	n, err := p.settings.wanted(r.PostForm.Get("newsletter"))
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	s := SignUp{Address: r.PostForm.Get("email"), Newsletter: n.Slug, Topics: r.PostForm["topic"], Visit: p.visit(r)}
+	problem, robot := p.stamped(now, r.PostForm, &s)
+	if problem == "" {
+		problem, err = p.signUpForm(r, now, s, robot)
+	}
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	if problem != "" {
+		typed := s.Address
+		if len(typed) > 320 {
+			typed = ""
+		}
+		p.showForm(w, r, http.StatusUnprocessableEntity, view{
+			Newsletter: n, Email: typed, Problem: problem, Topics: n.boxes(strings.Join(s.Topics, ",")),
+		})
+		return
+	}
+	http.Redirect(w, r, "/check-your-mail?newsletter="+url.QueryEscape(n.Slug), http.StatusSeeOther)
+}
+
+// stamped reads our form's stamp: which words were shown, and when. The box on the paper's pages has none. robot says that
+// nobody can have filled the form in so fast, or that the field people cannot see is filled in.
+func (p *pages) stamped(now time.Time, form url.Values, s *SignUp) (problem string, robot bool) {
+	robot = form.Get("fax") != ""
+	stamp := form.Get("stamp")
+	if stamp == "" {
+		return "", robot
+	}
+	shown, words, err := p.keys.openStamp(stamp)
+	if err != nil || now.Sub(shown) > stampExpires {
+		return "stale", robot
+	}
+	s.Wording = words
+	return "", robot || now.Sub(shown) < p.settings.MinFill
+}
+
+// signUpForm signs up, unless a robot asks, who gets the same answer. problem is the code of what was entered wrongly.
+func (p *pages) signUpForm(r *http.Request, now time.Time, s SignUp, robot bool) (problem string, err error) {
+	if robot {
+		_, err = ParseAddress(s.Address)
+	} else {
+		err = p.SignUp(r.Context(), now, s)
+	}
+	var address AddressError
+	switch {
+	case errors.As(err, &address):
+		return string(address), nil
+	case errors.Is(err, ErrTopics):
+		return "topics", nil
+	case errors.Is(err, ErrWording):
+		return "stale", nil
+	}
+	return "", err
+}
+
+func (p *pages) checkYourMail(w http.ResponseWriter, r *http.Request) {
+	n, err := p.settings.wanted(r.URL.Query().Get("newsletter"))
+	if err != nil {
+		n = p.settings.Newsletters[0]
+	}
+	p.show(w, r, http.StatusOK, "sent", view{Newsletter: n})
+}
+
+// confirmPage shows one button. Scanners open every link of a mail: what a GET did would be nobody's consent.
+func (p *pages) confirmPage(w http.ResponseWriter, r *http.Request) {
+	slug := r.PathValue("newsletter")
+	q, err := p.request(r.Context(), p.db.Read, slug, r.PathValue("token"))
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	s, err := readSubscription(r.Context(), p.db.Read, q.who, slug)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	n, _ := p.settings.newsletter(slug)
+	switch err := q.standing(p.now(), s); {
+	case errors.Is(err, errConfirmed):
+		p.show(w, r, http.StatusOK, "confirmed", view{Newsletter: n})
+	case err != nil:
+		p.refuse(w, r, err)
+	default:
+		p.showConfirm(w, r, http.StatusOK, n, q.topics)
+	}
+}
+
+func (p *pages) showConfirm(w http.ResponseWriter, r *http.Request, status int, n Newsletter, topics string) {
+	words, err := p.views.confirmWording(n, topics)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	p.show(w, r, status, "confirm", view{Newsletter: n, Topics: n.chosen(topics), Wording: words.Hash})
+}
+
+func (p *pages) confirmed(w http.ResponseWriter, r *http.Request) {
+	if !p.parse(w, r) {
+		return
+	}
+	slug, token := r.PathValue("newsletter"), r.PathValue("token")
+	n, _ := p.settings.newsletter(slug)
+	err := p.Confirm(r.Context(), p.now(), slug, token, p.visit(r))
+	if errors.Is(err, ErrWording) { // the words have changed since the page was opened: they are shown anew
+		q, err := p.request(r.Context(), p.db.Read, slug, token)
+		if err != nil {
+			p.refuse(w, r, err)
+			return
+		}
+		p.showConfirm(w, r, http.StatusOK, n, q.topics)
+		return
+	}
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	p.show(w, r, http.StatusOK, "confirmed", view{Newsletter: n})
+}
+
+func (p *pages) preferencesPage(w http.ResponseWriter, r *http.Request) {
+	p.showPreferences(w, r, http.StatusOK, view{})
+}
+
+// showPreferences shows the topics of whoever holds the link; their address only as they themselves recognise it.
+func (p *pages) showPreferences(w http.ResponseWriter, r *http.Request, status int, data view) {
+	slug := r.PathValue("newsletter")
+	h, err := p.holder(r.Context(), p.db.Read, ToPrefer, slug, r.PathValue("token"))
+	if err == nil && h.state != Active {
+		err = ErrExpired
+	}
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	n, _ := p.settings.newsletter(slug)
+	data.Newsletter, data.Topics = n, n.boxes(h.topics)
+	data.Masked = Address{Mailed: h.who.address}.Masked()
+	data.Leave = p.path(ToUnsubscribe, slug, h.who)
+	p.show(w, r, status, "preferences", data)
+}
+
+// path is where the holder of one link goes on to another page of theirs.
+func (p *pages) path(purpose Purpose, newsletter string, who subscriber) string {
+	return "/" + string(purpose) + "/" + url.PathEscape(newsletter) + "/" + p.keys.Token(purpose, who.id, newsletter, who.nonce)
+}
+
+func (p *pages) preferencesSaved(w http.ResponseWriter, r *http.Request) {
+	if !p.parse(w, r) {
+		return
+	}
+	topics := slices.Compact(slices.Sorted(slices.Values(r.PostForm["topic"])))
+	err := p.SetTopics(r.Context(), p.now(), r.PathValue("newsletter"), r.PathValue("token"), topics, p.visit(r))
+	switch {
+	case errors.Is(err, ErrTopics):
+		p.showPreferences(w, r, http.StatusUnprocessableEntity, view{Problem: "topics"})
+	case err != nil:
+		p.refuse(w, r, err)
+	default:
+		p.showPreferences(w, r, http.StatusOK, view{Saved: true})
+	}
+}
+
+// unsubscribePage shows one button. It works for ever, also for newsletters that are no longer published.
+func (p *pages) unsubscribePage(w http.ResponseWriter, r *http.Request) {
+	slug := r.PathValue("newsletter")
+	h, err := p.holder(r.Context(), p.db.Read, ToUnsubscribe, slug, r.PathValue("token"))
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	n, _ := p.settings.newsletter(slug)
+	data := view{Newsletter: n}
+	if h.state == Active {
+		data.Preferences = p.path(ToPrefer, slug, h.who)
+	}
+	p.show(w, r, http.StatusOK, "unsubscribe", data)
+}
+
+// unsubscribed ends a subscription: by our page's button, or by the mail program's (RFC 8058), which sends no cookie, no
+// Origin we know and no Referer, and must get its 200 without a redirect. Some webmails ask from a script: any origin may.
+func (p *pages) unsubscribed(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	if r.ContentLength != 0 && !p.parse(w, r) {
+		return
+	}
+	slug, token := r.PathValue("newsletter"), r.PathValue("token")
+	how := ByPage
+	if r.PostForm.Get("List-Unsubscribe") == "One-Click" {
+		how = ByOneClick
+	}
+	if err := p.Unsubscribe(r.Context(), p.now(), slug, token, how, p.visit(r)); err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	h, err := p.holder(r.Context(), p.db.Read, ToUnsubscribe, slug, token)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	n, _ := p.settings.newsletter(slug)
+	data := view{Newsletter: n}
+	if how == ByPage && h.canResume(p.now()) {
+		data.Resume = p.path(ToResume, slug, h.who)
+	}
+	p.show(w, r, http.StatusOK, "unsubscribed", data)
+}
+
+func (p *pages) unsubscribeOptions(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	w.Header().Set("Access-Control-Allow-Methods", "POST")
+	w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *pages) resumed(w http.ResponseWriter, r *http.Request) {
+	if !p.parse(w, r) {
+		return
+	}
+	slug := r.PathValue("newsletter")
+	if err := p.Resume(r.Context(), p.now(), slug, r.PathValue("token"), p.visit(r)); err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	n, _ := p.settings.newsletter(slug)
+	p.show(w, r, http.StatusOK, "resumed", view{Newsletter: n})
+}
