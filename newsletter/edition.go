@@ -63,7 +63,7 @@ func (n *Newsroom) enter(ctx context.Context, e *edition, c candidate, copies co
 	content := render.Entry{
 		Title: render.Text(c.Title), Kicker: render.Text(c.Kicker), Teaser: render.Text(c.Teaser),
 		Place: render.Text(c.Place), Agency: render.Text(c.Agency), Author: render.Text(c.Author),
-		URL: render.URL(c.URL), Published: c.Published, Language: render.Lang(c.Language),
+		URL: render.URL(c.URL), Published: inZone(c.Published, e.zone), Language: render.Lang(c.Language),
 	}
 	if rights.FullText {
 		content.Body = render.Markdown(c.Body)
@@ -80,6 +80,14 @@ func (n *Newsroom) enter(ctx context.Context, e *edition, c candidate, copies co
 	return entry{
 		article: c.ID, kind: "news", title: c.Title, topics: c.topics, fragment: fragment, hash: hex.EncodeToString(sum[:]),
 	}, problem
+}
+
+// inZone shows an instant in a zone; no instant stays none.
+func inZone(t time.Time, zone *time.Location) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.In(zone)
 }
 
 // illustrate copies an article's picture to where readers' mail programs may fetch it. Without a copy the caption and the

@@ -87,8 +87,8 @@ func (n *Newsroom) template(language, name string) (*render.Template, error) {
 
 // InZone shows an instant in the paper's zone: that of its first newsletter.
 func (n *Newsroom) InZone(t time.Time) time.Time {
-	if t.IsZero() || len(n.Newsletters) == 0 {
+	if len(n.Newsletters) == 0 {
 		return t
 	}
-	return t.In(n.Newsletters[0].Zone)
+	return inZone(t, n.Newsletters[0].Zone)
 }

@@ -127,7 +127,7 @@ print(json.dumps({
 		!cmp.Equal(mail.Types, []string{"text/plain", "text/html"}) {
 		t.Errorf("structure: %+v", mail)
 	}
-	for _, words := range []string{a.Title, a.Teaser, "dpa", a.Image.Credit, "Jana Reuter", "Am Markt 3", "Abmelden"} {
+	for _, words := range []string{a.Title, a.Teaser, "dpa", a.Image.Credit, "Jana Reuter", "Am Markt 3", "Newsletter abbestellen", "10. Februar 2026, 17:41 Uhr"} {
 		words = strings.Join(strings.Fields(words), " ")
 		if !strings.Contains(mail.Plain, words) {
 			t.Errorf("the text part lacks %q:\n%s", words, mail.Plain)
@@ -138,7 +138,7 @@ print(json.dumps({
 	}
 	for name, want := range map[string]string{
 		"list-unsubscribe-post": "List-Unsubscribe=One-Click", "auto-submitted": "auto-generated", "to": "anna@reader.test",
-		"list-id": "Talbote am Morgen <morgen.talbote.test>",
+		"list-id": `"Talbote am Morgen" <morgen.talbote.test>`,
 	} {
 		if got := mail.Header[name]; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)

@@ -59,15 +59,19 @@ would be personal belong to nobody.`,
 }
 
 func (a *app) show(body render.Body, message *render.Message, as string) error {
+	nobody := newsletter.Nobody("leserin@example.org", a.now())
+	body, err := body.With(nobody)
+	if err != nil {
+		return err
+	}
 	var out []byte
-	var err error
 	switch as {
 	case "html":
-		out = []byte(body.Web())
+		out = []byte(body.HTML)
 	case "text":
 		out = []byte(body.Text)
 	case "eml":
-		out, err = message.Splice(nil, newsletter.Nobody("leserin@example.org", a.now()))
+		out, err = message.Splice(nil, nobody)
 	default:
 		err = usageErrorf("--as %s: expected html, text or eml", as)
 	}

@@ -52,7 +52,7 @@ func PostgreSQLLocation(t testing.TB) string {
 		t.Skipf("SKIPPED, nothing of PostgreSQL is tested: %v", err)
 	}
 	name := fmt.Sprintf("test%d_%d", os.Getpid(), databases.Add(1))
-	admin, err := migrations.Open(context.Background(), server.String())
+	admin, err := migrations.Open(context.Background(), server.address.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func PostgreSQLLocation(t testing.TB) string {
 	if _, err := admin.Write.Exec(`CREATE DATABASE ` + name); err != nil {
 		t.Fatalf("create database %s: %v", name, err)
 	}
-	location := *server
+	location := *server.address
 	location.Path = "/" + name
 	return location.String()
 }

@@ -17,15 +17,20 @@ import (
 )
 
 // sharedServer starts one PostgreSQL for the whole test process, or names the one that DEPESCHE_TEST_POSTGRES points to.
-var sharedServer = sync.OnceValues(func() (*url.URL, error) {
+var sharedServer = sync.OnceValues(func() (*server, error) {
 	if given := os.Getenv("DEPESCHE_TEST_POSTGRES"); given != "" {
-		return url.Parse(given)
+		address, err := url.Parse(given)
+		return &server{address: address}, err
 	}
 	return startServer()
 })
 
-// heldOpen is the server's standard input. It is kept here because a file nobody refers to is closed by the collector.
-var heldOpen io.WriteCloser
+// server is a running PostgreSQL. It ends when its standard input does, which must stay referred to: a file nobody refers to
+// is closed by the collector.
+type server struct {
+	address *url.URL
+	input   io.Closer
+}
 
 // script runs the server until its standard input ends, which it does however the test process dies.
 const script = `
@@ -43,7 +48,7 @@ kill -QUIT $pid; wait $pid
 rm -rf "$2"
 `
 
-func startServer() (*url.URL, error) {
+func startServer() (*server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -66,16 +71,17 @@ func startServer() (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := exec.Command("sh", "-c", script, "sh", bin, folder, strconv.Itoa(port))
-	server.SysProcAttr, server.Dir = attributes, folder
-	if heldOpen, err = server.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := server.StdoutPipe()
+	process := exec.Command("sh", "-c", script, "sh", bin, folder, strconv.Itoa(port))
+	process.SysProcAttr, process.Dir = attributes, folder
+	input, err := process.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := server.Start(); err != nil {
+	out, err := process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := process.Start(); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	answer := make([]byte, 4096)
@@ -83,7 +89,7 @@ func startServer() (*url.URL, error) {
 	if !bytes.HasPrefix(answer[:n], []byte("ready")) {
 		return nil, fmt.Errorf("start PostgreSQL: %s", answer[:n])
 	}
-	return serverURL("127.0.0.1", port), nil
+	return &server{serverURL("127.0.0.1", port), input}, nil
 }
 
 // binaries finds PostgreSQL's server programs: Debian keeps them out of PATH.
