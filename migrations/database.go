@@ -84,7 +84,8 @@ func openSQLite(ctx context.Context, path string) (*Database, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	write.SetMaxOpenConns(1)
-	if err := write.PingContext(ctx); err != nil {
+	d := &Database{Kind: SQLite, Write: write, path: path}
+	if err := d.firstContact(ctx); err != nil {
 		_ = write.Close()
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -95,7 +96,19 @@ func openSQLite(ctx context.Context, path string) (*Database, error) {
 	}
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
-	return &Database{Kind: SQLite, Read: read, Write: write, path: path}, nil
+	d.Read = read
+	return d, nil
+}
+
+// firstContact opens the first connection while no other process does: the switch of a new file to WAL fails at once where
+// two try it together, whatever busy_timeout says.
+func (d *Database) firstContact(ctx context.Context) error {
+	unlock, err := d.lockSchema(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return d.Write.PingContext(ctx)
 }
 
 func sqliteDSN(path string, extra url.Values) string {
@@ -132,6 +145,16 @@ func (d *Database) Tx(ctx context.Context, fn func(tx *sql.Tx) error) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// Retry runs fn in a transaction, and again if another process inserted the same key at the same moment: the second time
+// it is found.
+func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	err := d.Tx(ctx, fn)
+	for tries := 1; IsConflict(err) && tries < 5; tries++ {
+		err = d.Tx(ctx, fn)
+	}
+	return err
 }
 
 // SkipLocked is the one piece of SQL the databases do not share: rows another dispatcher is claiming are passed over.

@@ -40,7 +40,7 @@ const (
 // Add stores an article, or what is new about it. The newest version wins, in whatever order versions arrive (H15). One that
 // is killed, or whose embargo is moved into the future, leaves every digest that is still being sent (H14).
 func (n *Newsroom) Add(ctx context.Context, now time.Time, a ingest.Article) (id string, added Added, err error) {
-	err = n.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = n.db.Retry(ctx, func(tx *sql.Tx) error {
 		id, added, err = n.add(ctx, tx, now, a)
 		return err
 	})

@@ -180,16 +180,25 @@ func (n *Newsroom) readDocument(ctx context.Context, now time.Time, s Source, na
 		return err
 	}
 	h.Problems = append(h.Problems, result.Problems...)
-	return n.db.Tx(ctx, func(tx *sql.Tx) error {
+	var outcomes []Added
+	err = n.db.Retry(ctx, func(tx *sql.Tx) error {
+		outcomes = outcomes[:0]
 		for _, article := range result.Articles {
 			_, added, err := n.add(ctx, tx, now, article)
 			if err != nil {
 				return fmt.Errorf("store article %q: %w", article.Title, err)
 			}
-			h.count(added)
+			outcomes = append(outcomes, added)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, added := range outcomes {
+		h.count(added)
+	}
+	return nil
 }
 
 type lastPoll struct {

@@ -46,7 +46,7 @@ func readPage(name string, text []byte, src Source, now time.Time) (*draft, erro
 	p.readHead(d)
 	p.readDesk(d)
 	p.readText(d)
-	if d.Body == "" && !p.claimsArticle() {
+	if !p.hasText && !p.claimsArticle() {
 		return nil, fmt.Errorf("read page %s: no article found in it", name)
 	}
 	if d.Title == "" {
@@ -67,6 +67,7 @@ type page struct {
 	address  string     // canonical; "" where nobody says
 	headline *html.Node // nil where there is none
 	root     *html.Node // the element that holds the article
+	hasText  bool       // paragraphs of an article were found, known after readText
 }
 
 func openPage(doc *html.Node, src Source) *page {
@@ -416,6 +417,7 @@ func (p *page) readText(d *draft) {
 	if d.Body == "" && p.data.free() {
 		d.Body = r.bodyOf(fragment(p.data.text("articleBody")))
 	}
+	p.hasText = d.Body != ""
 	d.Agency = first(d.Agency, r.credit)
 	if d.Teaser == "" {
 		d.Teaser, d.Body = lead(d.Body)
