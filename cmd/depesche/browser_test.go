@@ -119,8 +119,7 @@ func TestReaderInTheBrowser(t *testing.T) {
 	if got := town.active(); got != 0 {
 		t.Errorf("after one click %d readers are active", got)
 	}
-	do(t, ctx, chromedp.Click("main button"))
-	read(t, ctx, chromedp.Poll[bool](`location.pathname.startsWith("/resume/") && document.readyState === "complete"`))
+	do(t, ctx, chromedp.Click("main button"), chromedp.WaitNotPresent("main button"), chromedp.WaitVisible(".done"))
 	if got := town.active(); got != 1 {
 		t.Errorf("after undoing it %d readers are active, want 1", got)
 	}
@@ -190,8 +189,8 @@ func keepLook(t *testing.T, ctx context.Context, name string) {
 	if folder == "" {
 		t.Skip("DEPESCHE_LOOKS names no folder for pictures")
 	}
-	picture := read(t, ctx, chromedp.FullScreenshot(90))
-	if err := os.WriteFile(filepath.Join(folder, name+".jpg"), picture, 0o600); err != nil {
+	picture := read(t, ctx, chromedp.FullScreenshot(100))
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
