@@ -64,6 +64,9 @@ func (n *Newsroom) pass(ctx context.Context, p Plan, m *Morning) error {
 	if err := n.registry.LiftPauses(ctx, p.Now()); err != nil {
 		return err
 	}
+	if _, err := n.registry.Purge(ctx, p.Now()); err != nil {
+		return err
+	}
 	if p.Poll {
 		harvests, err := n.Poll(ctx, p.Now(), false)
 		m.Harvests = append(m.Harvests, harvests...)
@@ -150,6 +153,11 @@ func (n *Newsroom) sendAll(ctx context.Context, p Plan, due []Digest, m *Morning
 		result := m.result(d)
 		result.Tally = tally
 		result.Overdue = overdue
+		var away *awayError
+		if errors.As(err, &away) { // its deliveries wait for the next run
+			m.Problems = append(m.Problems, away)
+			break
+		}
 		if err != nil {
 			return errors.Join(err, n.account(ctx, m))
 		}

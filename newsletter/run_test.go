@@ -375,10 +375,10 @@ func TestRelayAway(t *testing.T) {
 	h.reader("anna", "politik")
 	h.Relay.Port = 1 // nobody listens
 	h.now = at(t, "2026-02-11T06:00:00+01:00")
-	_, err := h.Run(context.Background(), Plan{Options: Options{Now: h.clock()}})
+	m, err := h.Run(context.Background(), Plan{Options: Options{Now: h.clock()}})
 	var away *awayError
-	if !errors.As(err, &away) {
-		t.Errorf("run = %v, want the relay is away", err)
+	if err != nil || len(m.Problems) != 1 || !errors.As(m.Problems[0], &away) {
+		t.Errorf("run: %v, problems %v, want that the relay is away", err, m.Problems)
 	}
 	if r := h.report("2026-02-11"); r.Due != 1 {
 		t.Errorf("report = %+v, want 1 due", r)

@@ -131,6 +131,9 @@ func asciiDomain(domain string) (string, error) {
 	if err != nil || ascii == "" {
 		return "", ErrDomain
 	}
+	if again, err := idna.Lookup.ToASCII(ascii); err != nil || again != ascii {
+		return "", ErrDomain // broken UTF-8 gets A-labels that no resolver would read back
+	}
 	ascii = strings.ToLower(ascii)
 	labels := strings.Split(ascii, ".")
 	for _, label := range labels {

@@ -23,7 +23,7 @@ import (
 // Keys are the secrets of a house. They live in a file of their own (mode 0600), outside the database: whoever has only
 // the database can neither make a link nor find a person in it. Keys do not change once loaded and may be shared.
 type Keys struct {
-	tokens []tokenKey // the newest first: it makes tokens, all of them verify
+	tokens                           []tokenKey // the newest first: it makes tokens, all of them verify
 	person, messageID, sender, stamp *seal
 }
 

@@ -367,7 +367,6 @@ func oneRow(result sql.Result, err error, what string) error {
 	return nil
 }
 
-
 // LettersDue counts the letters that wait to be mailed.
 func (r *Registry) LettersDue(ctx context.Context) (int, error) {
 	var count int

@@ -29,8 +29,7 @@ type pages struct {
 // Pages are all pages of the readers. The access log knows the pattern of a route, never its path: tokens are in that.
 func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
 	p := &pages{Registry: r, now: now, log: log, throttle: newThrottle(r.settings.PerNetwork, r.settings.PerMinute)}
-	mux := http.NewServeMux()
-	for pattern, handler := range map[string]http.HandlerFunc{
+	routes := map[string]http.HandlerFunc{
 		"GET /{$}":                                  p.form,
 		"POST /subscribe":                           p.subscribe,
 		"GET /check-your-mail":                      p.checkYourMail,
@@ -45,8 +44,17 @@ func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
 		"GET /style.css":                            p.styleSheet,
 		"GET /healthz":                              p.healthz,
 		"/":                                         p.nothing,
-	} {
+	}
+	mux := http.NewServeMux()
+	allowed := map[string][]string{}
+	for pattern, handler := range routes {
 		mux.HandleFunc(pattern, handler)
+		if method, path, found := strings.Cut(pattern, " "); found {
+			allowed[path] = append(allowed[path], method)
+		}
+	}
+	for path, methods := range allowed {
+		mux.HandleFunc(path, p.wrongMethod(methods))
 	}
 	return p.around(mux)
 }
@@ -170,16 +178,38 @@ func (p *pages) parse(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
-// visit is what a consent event remembers of a request. The page is where the form stood, without what follows a "?".
+// visit is what a consent event remembers of a request from one of our pages: which page, but never the link to it.
 func (p *pages) visit(r *http.Request) Visit {
-	v := Visit{IP: clientIP(r, p.settings.Proxies), Wording: r.PostForm.Get("wording")}
+	page, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return Visit{
+		Page: p.settings.BaseURL + "/" + page, IP: clientIP(r, p.settings.Proxies), Wording: r.PostForm.Get("wording"),
+	}
+}
+
+// boxPage is where a sign-up box stood, as far as the browser tells, without what follows a "?".
+func boxPage(r *http.Request) string {
 	for _, header := range []string{"Referer", "Origin"} {
 		if page, err := url.Parse(r.Header.Get(header)); err == nil && page.Host != "" {
-			v.Page = (&url.URL{Scheme: page.Scheme, Host: page.Host, Path: page.Path}).String()
-			return v
+			return (&url.URL{Scheme: page.Scheme, Host: page.Host, Path: page.Path}).String()
 		}
 	}
-	return v
+	return ""
+}
+
+// wrongMethod answers for a path that is there, but not in this way. OPTIONS is told the ways, without a page.
+func (p *pages) wrongMethod(methods []string) http.HandlerFunc {
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		p.fail(w, r, http.StatusMethodNotAllowed)
+	}
 }
 
 func (p *pages) nothing(w http.ResponseWriter, r *http.Request) {
@@ -211,7 +241,7 @@ func (p *pages) form(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *pages) showForm(w http.ResponseWriter, r *http.Request, status int, data view) {
-	data.Stamp = p.keys.formStamp(p.now(), p.views.forms[data.Newsletter.Slug].Hash)
+	data.Stamp = p.keys.formStamp(p.now(), data.Newsletter.Slug, p.views.forms[data.Newsletter.Slug].Hash)
 	for _, other := range p.settings.Newsletters {
 		if other.Slug != data.Newsletter.Slug {
 			data.Others = append(data.Others, other)
@@ -237,7 +267,8 @@ func (p *pages) subscribe(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, r, err)
 		return
 	}
-	s := SignUp{Address: r.PostForm.Get("email"), Newsletter: n.Slug, Topics: r.PostForm["topic"], Visit: p.visit(r)}
+	s := SignUp{Address: r.PostForm.Get("email"), Newsletter: n.Slug, Topics: r.PostForm["topic"]}
+	s.IP, s.Page = clientIP(r, p.settings.Proxies), boxPage(r)
 	problem, robot := p.stamped(now, r.PostForm, &s)
 	if problem == "" {
 		problem, err = p.signUpForm(r, now, s, robot)
@@ -267,11 +298,11 @@ func (p *pages) stamped(now time.Time, form url.Values, s *SignUp) (problem stri
 	if stamp == "" {
 		return "", robot
 	}
-	shown, words, err := p.keys.openStamp(stamp)
+	shown, words, err := p.keys.openStamp(stamp, s.Newsletter)
 	if err != nil || now.Sub(shown) > stampExpires {
 		return "stale", robot
 	}
-	s.Wording = words
+	s.Wording, s.Page = words, p.settings.BaseURL+"/"
 	return "", robot || now.Sub(shown) < p.settings.MinFill
 }
 
@@ -425,11 +456,11 @@ func (p *pages) unsubscribed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	slug, token := r.PathValue("newsletter"), r.PathValue("token")
-	how := ByPage
+	how, visit := ByPage, p.visit(r)
 	if r.PostForm.Get("List-Unsubscribe") == "One-Click" {
-		how = ByOneClick
+		how, visit.Page = ByOneClick, "" // no page was seen
 	}
-	if err := p.Unsubscribe(r.Context(), p.now(), slug, token, how, p.visit(r)); err != nil {
+	if err := p.Unsubscribe(r.Context(), p.now(), slug, token, how, visit); err != nil {
 		p.refuse(w, r, err)
 		return
 	}

@@ -38,7 +38,6 @@ type Settings struct {
 	PerNetwork    int            // sign-ups a minute from one IPv4 address or IPv6 /64; 10 if zero
 	PerMinute     int            // sign-ups a minute altogether; 6,000 if zero
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
-	Origins       []string       // of the paper's own pages, which may carry a sign-up box: https://paper.example
 	IPs           IPPolicy       // what a consent event remembers of the network address; truncated if empty
 }
 
@@ -207,6 +206,9 @@ func (n Newsletter) choose(topics []string) (string, error) {
 			return "", ErrTopics
 		}
 		chosen = append(chosen, topic)
+	}
+	if len(chosen) == 0 && len(topics) > 0 {
+		return "", ErrTopics
 	}
 	if len(chosen) == 0 {
 		for _, t := range n.Topics {

@@ -63,10 +63,8 @@ func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, ha
 	if hash == "" {
 		return r.keep(ctx, now, r.views.boxes[n.Slug])
 	}
-	for _, w := range r.views.forms {
-		if w.Hash == hash {
-			return r.keep(ctx, now, w)
-		}
+	if w := r.views.forms[n.Slug]; w.Hash == hash {
+		return r.keep(ctx, now, w)
 	}
 	var found int
 	err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM wordings WHERE hash = $1 AND kind = 'form'`, hash).Scan(&found)

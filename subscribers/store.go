@@ -142,4 +142,3 @@ func suppress(ctx context.Context, db writer, now time.Time, person string, reas
 	}
 	return nil
 }
-

@@ -144,11 +144,12 @@ func (k *Keys) OpenSender(local string, newsletters []string) (newsletter string
 	return "", 0, ErrToken
 }
 
-// A form's stamp says when it was shown and with which words: milliseconds (8 bytes), wording hash (32), MAC (16).
+// A form's stamp says when it was shown and with which words, and is good for its newsletter only: milliseconds (8 bytes),
+// wording hash (32), MAC (16).
 const stampBytes = 8 + sha256.Size + macBytes
 
 // formStamp makes the stamp of a form whose wording has that (hexadecimal) hash.
-func (k *Keys) formStamp(shown time.Time, wording string) string {
+func (k *Keys) formStamp(shown time.Time, newsletter, wording string) string {
 	words, err := hex.DecodeString(wording)
 	if err != nil || len(words) != sha256.Size {
 		return ""
@@ -158,10 +159,11 @@ func (k *Keys) formStamp(shown time.Time, wording string) string {
 	w.number(shown.UnixMilli())
 	w.in = append(w.in, words...)
 	raw := append(w.raw[:0], w.in...)
+	w.text(newsletter)
 	return base64.RawURLEncoding.EncodeToString(append(raw, w.mac()[:macBytes]...))
 }
 
-func (k *Keys) openStamp(stamp string) (shown time.Time, wording string, err error) {
+func (k *Keys) openStamp(stamp, newsletter string) (shown time.Time, wording string, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(stamp)
 	if err != nil || len(raw) != stampBytes {
 		return time.Time{}, "", ErrToken
@@ -169,6 +171,7 @@ func (k *Keys) openStamp(stamp string) (shown time.Time, wording string, err err
 	w := k.stamp.take()
 	defer k.stamp.release(w)
 	w.in = append(w.in, raw[:8+sha256.Size]...)
+	w.text(newsletter)
 	if !hmac.Equal(w.mac()[:macBytes], raw[8+sha256.Size:]) {
 		return time.Time{}, "", ErrToken
 	}

@@ -120,7 +120,7 @@ func (a *app) dispatchCommand() *cobra.Command {
 
 // options of a dispatch: progress where somebody watches.
 func (a *app) options() newsletter.Options {
-	o := newsletter.Options{Now: a.now, Patience: 15 * time.Second}
+	o := newsletter.Options{Now: a.now, Patience: 5 * time.Second}
 	if isTerminal(a.stderr) {
 		o.Progress = progress(a.stderr, a.now)
 	}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -101,6 +102,8 @@ var (
 		button input select textarea label dialog menu figure picture img map progress meter address hr`)
 	neverOnPage  = wordSet("article header h1")
 	notTextRoles = wordSet(`complementary navigation search form banner contentinfo dialog alertdialog toolbar menu tablist`)
+	aroundStem   = regexp.MustCompile(`newsletter|kommentar|comment|recommend|empfehl|related|teaser|autor|advert|werbung|paywall|` +
+		`cookie|sponsor|sharing|feedback|subscri|bildunterschrift`)
 	// Words in class or id of what publishers put around and into an article.
 	around = wordSet(`newsletter newsletters related relatedcontent teaser teasers teaserlist recommend recommended
 		recommendation recommendations share sharing sharebar social socials socialmedia comment comments ad ads adslot adbox
@@ -108,7 +111,7 @@ var (
 		sponsor sponsored outbrain taboola breadcrumb breadcrumbs byline author authors authorbox autor autoren tags taglist
 		keywords toolbar sidebar popup modal overlay cookie consent subscribe subscription abo abobox signup register
 		registration readmore weiterlesen more mehr navigation nav menu footer pagination pager poll voting rating print
-		caption credit credits copyright gallery slideshow carousel widget player video audio follow donate donation spenden
+		caption bildtext bildzeile bildinfo credit credits copyright gallery slideshow carousel widget player video audio follow donate donation spenden
 		similar trending popular meistgelesen disqus feedflare dateline publishdate pubdate timestamp meta metadata readtime
 		kicker overline dachzeile topline spitzmarke skip visually sr breaking ticker marginal marginalia interstitial`)
 )
@@ -145,7 +148,10 @@ func boxAround(n, root *html.Node, all int) *html.Node {
 		return n
 	}
 	box := n
-	for p := n.Parent; p != nil && p != root && 2*proseIn(p) < all; p = p.Parent {
+	for p := n.Parent; p != nil && p != root && !isTextBox(p); p = p.Parent {
+		if prose := proseIn(p); prose > longestBox || 2*prose >= all {
+			break
+		}
 		if is(p, "div", "section", "aside", "ul", "p") {
 			box = p
 		}
@@ -153,18 +159,44 @@ func boxAround(n, root *html.Node, all int) *html.Node {
 	return box
 }
 
+// longestBox is how many letters of text a box with a form may have; what has more is the article.
+const longestBox = 500
+
 // proseIn counts the letters of the paragraphs under n, without those in forms, asides and the like.
 func proseIn(n *html.Node) int {
 	count := 0
 	for c := range n.ChildNodes() {
 		switch {
-		case is(c, "p", "li"):
+		case isParagraph(c):
 			count += len(textOf(c))
 		case c.Type == html.ElementNode && !neverText[c.Data]:
 			count += proseIn(c)
 		}
 	}
 	return count
+}
+
+// isParagraph accepts p and li, and what stands for them on pages built of div elements: a box with text of its own that
+// is longer than a label.
+func isParagraph(n *html.Node) bool {
+	if is(n, "p", "li") {
+		return true
+	}
+	if !is(n, "div", "section", "td") || holdsBlocks(n) {
+		return false
+	}
+	own := 0
+	for c := range n.ChildNodes() {
+		if c.Type == html.TextNode {
+			own += len(strings.TrimSpace(c.Data))
+		}
+	}
+	return own >= shortest
+}
+
+// standsAround reports a name of the table above, or one that is made with such a word: "nachrichtenteaser".
+func standsAround(n *html.Node) bool {
+	return slices.ContainsFunc(roles(n), func(word string) bool { return around[word] || aroundStem.MatchString(word) })
 }
 
 // namedAround goes by class and id. These are chosen by people, so an element that holds half of the text stays whatever
@@ -174,7 +206,7 @@ func namedAround(n *html.Node, all int) []*html.Node {
 	for c := range n.ChildNodes() {
 		switch {
 		case c.Type != html.ElementNode:
-		case hasRole(c, around) && !isInline(c) && (all == 0 || 2*proseOf(c) < all):
+		case standsAround(c) && !isInline(c) && (all == 0 || 2*proseOf(c) < all):
 			found = append(found, c)
 		default:
 			found = append(found, namedAround(c, all)...)
@@ -185,7 +217,7 @@ func namedAround(n *html.Node, all int) []*html.Node {
 
 // proseOf is proseIn, for a paragraph too.
 func proseOf(n *html.Node) int {
-	if is(n, "p", "li") {
+	if isParagraph(n) {
 		return len(textOf(n))
 	}
 	return proseIn(n)
@@ -244,7 +276,7 @@ const looseMark = "loose" // a paragraph that collect made; gone after sanitisin
 
 // holdsBlocks reports an inline element that holds blocks, such as <a><p>…</p></a>.
 func holdsBlocks(n *html.Node) bool {
-	return find(n, named("p", "h2", "h3", "h4", "ul", "ol", "blockquote", "pre", "table", "div")) != nil
+	return find(n, named("p", "h1", "h2", "h3", "h4", "ul", "ol", "blockquote", "pre", "table", "div", "section")) != nil
 }
 
 var (
@@ -254,7 +286,7 @@ var (
 		`the post .* (?:first )?appeared first on|the post .* first appeared on|der beitrag .* erschien zuerst auf)`)
 	aboutThePage = regexp.MustCompile(`(?i)^\W*(?:© ?\d{0,4} ?\pL|dpa-infocom|quelle: [\pL/ -]{2,30}$|stand: [\d., :uhr]+$|` +
 		`(?:haben sie|ist ihnen|sind ihnen|hat der artikel|hat ihnen)\b.{0,160}\b(?:fehler|gefallen|versprochen|schreiben sie)\b|` +
-		`schreiben sie uns\b|fehler (?:gefunden|entdeckt|melden)\b|(?:found|spotted) (?:an error|a mistake)\b|artikel (?:teilen|drucken|merken)$|` +
+		`schreiben sie uns\b|alle rechte vorbehalten|all rights reserved|fehler (?:gefunden|entdeckt|melden)\b|(?:found|spotted) (?:an error|a mistake)\b|artikel (?:teilen|drucken|merken)$|` +
 		`(?:werbung|anzeige|advertisement)$|newsletter$)`)
 	boxHeading = regexp.MustCompile(`(?i)^\W*(?:(?:unser |der |kostenloser? |\S+-)?newsletter|mehr zum thema|zum thema|lesen sie auch|` +
 		`auch interessant|das könnte sie (?:auch )?interessieren|weitere (?:artikel|meldungen|nachrichten|themen)|meistgelesen|` +
@@ -282,8 +314,10 @@ func (r *reading) dropWhatIsNoText(body *html.Node) {
 	remove(gone)
 }
 
-// shortest is how many characters loose text of a page must have to be a paragraph and not a label.
+// shortest is how many characters loose text of a page must have to be a paragraph and not a label, unless it is a sentence.
 const shortest = 60
+
+var sentence = regexp.MustCompile(`^[\p{Lu}\d"„“»«‚‘(].{15,}[\pL\d)][.!?…]["“”»«’)]*$`)
 
 func (r *reading) isNoText(n *html.Node, text string) bool {
 	if is(n, "pre", "table") {
@@ -294,7 +328,7 @@ func (r *reading) isNoText(n *html.Node, text string) bool {
 			return true
 		}
 	}
-	if letters(text) == "" || r.page && has(n, looseMark) && utf8.RuneCountInString(text) < shortest {
+	if letters(text) == "" || r.page && has(n, looseMark) && utf8.RuneCountInString(text) < shortest && !sentence.MatchString(text) {
 		return true
 	}
 	linked := linkedShare(n)

@@ -71,12 +71,12 @@ type feedItem struct {
 // parseFeed leaves well-formedness, namespaces and the formats' variants to gofeed. The parsers are called one by one,
 // because gofeed looks for the format in the first 4 KiB only, and its common form drops what tells a page from a picture.
 func parseFeed(text []byte) (*feed, error) {
+	text = xmlEncoding.ReplaceAll(text, []byte("<?xml version='1.0'")) // it is UTF-8 by now
 	kind := gofeed.DetectFeedType(bytes.NewReader(text))
 	if kind == gofeed.FeedTypeAtom || kind == gofeed.FeedTypeRSS {
 		if err := checkNesting(text); err != nil {
 			return nil, err
 		}
-		text = xmlEncoding.ReplaceAll(text, []byte("<?xml version='1.0'")) // it is UTF-8 by now
 		if bytes.LastIndexByte(text, '<') > bytes.LastIndexByte(text, '>') {
 			text = append(text[:len(text):len(text)], '>') // the last tag is not closed
 		}

@@ -55,14 +55,14 @@ func (f *Fetcher) Get(ctx context.Context, address string, v Validators) (Docume
 	}
 	ctx, cancel := context.WithTimeout(ctx, orDefault(f.Timeout, DefaultTimeout))
 	defer cancel()
-	client := f.client()
-	defer client.CloseIdleConnections()
+	transport := f.transport()
+	defer transport.CloseIdleConnections()
 
 	most := orDefault(f.MaxRedirects, DefaultMaxRedirects)
 	for range max(most, 0) + 1 {
-		document, next, err := f.get(ctx, client, at, v)
+		document, next, err := f.get(ctx, transport, at, v)
 		if err != nil {
-			return Document{}, fmt.Errorf("fetch %s: %w", printable(at), withoutAddress(err))
+			return Document{}, fmt.Errorf("fetch %s: %w", printable(at), inPlainWords(err))
 		}
 		if next == nil {
 			return document, nil
@@ -90,13 +90,13 @@ func fetchable(address string, base *url.URL) (*url.URL, error) {
 }
 
 // get makes one request. It returns a document, or where the server redirects to.
-func (f *Fetcher) get(ctx context.Context, client *http.Client, at *url.URL, v Validators) (Document, *url.URL, error) {
+func (f *Fetcher) get(ctx context.Context, transport *http.Transport, at *url.URL, v Validators) (Document, *url.URL, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return Document{}, nil, errors.New("malformed address")
 	}
 	f.setHeader(request.Header, v)
-	answer, err := client.Do(request)
+	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		return Document{}, nil, err
 	}
@@ -165,29 +165,23 @@ func (f *Fetcher) read(answer *http.Response) (Document, error) {
 	}, nil
 }
 
-// withoutAddress unwraps net/http's errors, which quote the address with its query, and says a timeout in plain words.
-func withoutAddress(err error) error {
-	var quoting *url.Error
-	if errors.As(err, &quoting) {
-		err = quoting.Err
-	}
+// inPlainWords says a timeout as one.
+func inPlainWords(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
 	}
 	return err
 }
 
-// client follows no redirects by itself, and checks every address at the moment it connects.
-func (f *Fetcher) client() *http.Client {
+// transport checks every address at the moment it connects. It is used without an http.Client, which would follow
+// redirects by itself and quote addresses with their queries in its errors.
+func (f *Fetcher) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: DefaultTimeout, Control: f.control, Resolver: f.resolver}
-	return &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DialContext:            dialer.DialContext, // and no Proxy
-			ForceAttemptHTTP2:      true,
-			TLSHandshakeTimeout:    DefaultTimeout,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
+	return &http.Transport{
+		DialContext:            dialer.DialContext, // and no Proxy
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    DefaultTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

@@ -76,7 +76,7 @@ func firstPicture(root *html.Node) *Picture {
 // inBox reports that something is part of what stands around a text: a button to share, a teaser, an advertisement.
 func inBox(n *html.Node) bool {
 	for n = n.Parent; n != nil; n = n.Parent {
-		if n.Type == html.ElementNode && hasRole(n, around) {
+		if n.Type == html.ElementNode && standsAround(n) {
 			return true
 		}
 	}
@@ -93,15 +93,35 @@ func pictureAt(img *html.Node) *Picture {
 		return nil
 	}
 	p := &Picture{URL: source, Alt: attribute(img, "alt")}
-	figure := img.Parent
-	for figure != nil && !is(figure, "figure") {
-		figure = figure.Parent
-	}
+	figure := figureOf(img)
 	if figure != nil {
 		p.Caption, p.Credit = captionOf(figure)
 	}
 	return p
 }
+
+// figureOf is the figure an image stands in, or a box of image and caption in its place; nil for none.
+func figureOf(img *html.Node) *html.Node {
+	if figure := ancestor(img, "figure"); figure != nil {
+		return figure
+	}
+	const near = 3
+	box := img.Parent
+	for range near {
+		if !is(box, "div", "span", "a", "picture", "p") {
+			return nil
+		}
+		if find(box, isCaption) != nil {
+			return box
+		}
+		box = box.Parent
+	}
+	return nil
+}
+
+var captionRoles = wordSet("caption figcaption bildunterschrift bildtext bildzeile")
+
+func isCaption(n *html.Node) bool { return hasRole(n, captionRoles) && textOf(n) != "" }
 
 // tiny reports the size of an icon, a button or a pixel that counts readers.
 func tiny(size string) bool {
@@ -113,7 +133,7 @@ func tiny(size string) bool {
 func captionOf(figure *html.Node) (caption, credit string) {
 	box := find(figure, named("figcaption"))
 	if box == nil {
-		box = find(figure, func(n *html.Node) bool { return hasRole(n, wordSet("caption figcaption bildunterschrift")) })
+		box = find(figure, isCaption)
 	}
 	if box == nil {
 		return "", ""

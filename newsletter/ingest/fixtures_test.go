@@ -151,7 +151,8 @@ func TestFeedparser(t *testing.T) {
 	documents(t, "feeds-feedparser", func(t *testing.T, name string, data []byte) {
 		for path, reason := range feedparserDeviations {
 			if strings.HasPrefix(name, path) {
-				t.Skip(reason)
+				t.Log(reason)
+				return
 			}
 		}
 		m := expectLine.FindSubmatch(data)

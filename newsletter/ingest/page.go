@@ -253,7 +253,7 @@ func (p *page) kicker() string {
 // head is where headline and kicker stand: the root, or what holds root and a headline above it.
 func (p *page) head() *html.Node {
 	n := p.root
-	for !within(p.headline, n) && n.Parent != nil {
+	for p.headline != nil && !within(p.headline, n) && n.Parent != nil {
 		n = n.Parent
 	}
 	return n
@@ -283,12 +283,42 @@ func (p *page) readDesk(d *draft) {
 	if d.Author == "" {
 		d.takeByline(p.said("author", "article:author", "dc.creator"))
 	}
+	if d.Author == "" {
+		d.takeByline(p.byline()...)
+	}
 	if strings.HasPrefix(d.Author, "http") { // a profile's address, not a name
 		d.Author = ""
 	}
 	d.Agency = first(d.Agency, creditOf(plain(p.data.text("creditText"))), creditOf(plain(p.data.text("sourceOrganization"))),
 		creditOf(plain(p.data.text("provider"))))
 }
+
+// byline are the names that the article's head marks as its authors: by microdata, by a link to them, or with "Von …" in a
+// line called so.
+func (p *page) byline() []string {
+	var names []string
+	for n := range p.head().Descendants() {
+		if n.Type != html.ElementNode || !p.ownArticle(n) {
+			continue
+		}
+		text := textOf(n)
+		switch {
+		case attribute(n, "itemprop") == "author" || attribute(n, "rel") == "author":
+			if name := find(n, func(n *html.Node) bool { return attribute(n, "itemprop") == "name" }); name != nil {
+				text = textOf(name)
+			}
+			names = append(names, text)
+		case bylineRole.MatchString(strings.Join(roles(n), " ")) && bylineText.MatchString(text) && len(names) == 0:
+			return []string{text}
+		}
+	}
+	return names
+}
+
+var (
+	bylineRole = regexp.MustCompile(`byline|author|autor`)
+	bylineText = regexp.MustCompile(`^(?i:von|by) \p{Lu}[^.:!?]{2,80}$`)
+)
 
 // keywords are the page's tags, as lists or as words between commas.
 func (p *page) keywords() []string {
@@ -333,7 +363,7 @@ func ancestor(n *html.Node, names ...string) *html.Node {
 const shortArticle = 200
 
 // findRoot is the element that holds the article: the article element around the headline, else the one with the most
-// text, else main, else the body.
+// text, else main, else the box of the headline, else the body.
 func (p *page) findRoot() *html.Node {
 	body := find(p.doc, named("body"))
 	if body == nil {
@@ -354,7 +384,22 @@ func (p *page) findRoot() *html.Node {
 		2*most < proseIn(main) {
 		return main
 	}
+	if best == body && p.headline != nil {
+		return boxOf(p.headline, body)
+	}
 	return best
+}
+
+// boxOf is the smallest element around the headline with most of the page's text: the column of the article, on pages that
+// are built of div elements.
+func boxOf(headline, body *html.Node) *html.Node {
+	all := proseIn(body)
+	for n := headline.Parent; n != nil && n != body; n = n.Parent {
+		if 2*proseIn(n) > all {
+			return n
+		}
+	}
+	return body
 }
 
 var (
@@ -489,7 +534,7 @@ func (p *page) picture() *Picture {
 // figure is the first picture in a figure of the article that a test accepts.
 func (p *page) figure(test func(*Picture) bool) *Picture {
 	for img := range below(p.root, "img") {
-		if !p.ownArticle(img) || ancestor(img, "figure", "picture") == nil {
+		if !p.ownArticle(img) || figureOf(img) == nil && ancestor(img, "picture") == nil {
 			continue
 		}
 		if f := pictureAt(img); f != nil && test(f) {
@@ -505,9 +550,9 @@ func (p *page) leadFigure() *Picture {
 	before := 0
 	for n := range p.root.Descendants() {
 		switch {
-		case is(n, "p") && ancestor(n, "figure") == nil && p.ownArticle(n):
+		case isParagraph(n) && ancestor(n, "figure") == nil && !hasRole(n, captionRoles) && p.ownArticle(n):
 			before++
-		case is(n, "img") && before <= 1 && p.ownArticle(n) && ancestor(n, "figure") != nil:
+		case is(n, "img") && before <= 1 && p.ownArticle(n) && figureOf(n) != nil:
 			if f := pictureAt(n); f != nil {
 				return f
 			}
