@@ -2,10 +2,12 @@ package subscribers
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,7 +81,7 @@ func (p *pages) around(next *http.ServeMux) http.Handler {
 		_, pattern := next.Handler(r)
 		defer func() {
 			if trouble := recover(); trouble != nil {
-				p.log.Error("a page panicked", "route", pattern, "panic", trouble)
+				p.log.Error("a page panicked", "route", pattern, "panic", harmless(trouble))
 				if answer.status == 0 {
 					p.fail(answer, r, http.StatusInternalServerError)
 				}
@@ -88,6 +90,14 @@ func (p *pages) around(next *http.ServeMux) http.Handler {
 		}()
 		next.ServeHTTP(answer, r)
 	})
+}
+
+// harmless is what a log may say of a panic: the runtime's words, but not a value, which may be somebody's.
+func harmless(trouble any) string {
+	if err, ok := trouble.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", trouble)
 }
 
 // answer remembers the status for the log.
@@ -452,9 +462,7 @@ func (p *pages) unsubscribePage(w http.ResponseWriter, r *http.Request) {
 // Origin we know and no Referer, and must get its 200 without a redirect. Some webmails ask from a script: any origin may.
 func (p *pages) unsubscribed(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	if r.ContentLength != 0 && !p.parse(w, r) {
-		return
-	}
+	_ = r.ParseMultipartForm(maxForm) // whatever the body is: who holds the token wants to leave
 	slug, token := r.PathValue("newsletter"), r.PathValue("token")
 	how, visit := ByPage, p.visit(r)
 	if r.PostForm.Get("List-Unsubscribe") == "One-Click" {

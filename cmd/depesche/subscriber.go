@@ -112,8 +112,13 @@ func printProof(w io.Writer, p subscribers.Proof) {
 		fmt.Fprintf(w, "\n%s  %s  %s\n", e.At.Format(time.RFC3339), e.Kind, e.Newsletter)
 		if x := e.Particulars; x != nil {
 			for _, line := range []struct{ name, value string }{
-				{"address", x.Address}, {"topics", strings.Join(x.Topics, ", ")}, {"page", x.Page}, {"network", x.IP},
-				{"how", x.How}, {"message-id", x.MessageID}, {"server's reply", x.Reply},
+				{"address", x.Address},
+				{"topics", strings.Join(x.Topics, ", ")},
+				{"page", x.Page},
+				{"network", x.IP},
+				{"how", x.How},
+				{"message-id", x.MessageID},
+				{"server's reply", x.Reply},
 			} {
 				if line.value != "" {
 					fmt.Fprintf(w, "  %s: %s\n", line.name, clean(line.value))
