@@ -41,6 +41,10 @@ lint: ## gofumpt, go vet, staticcheck
 bench: ## the benchmarks: ingest, compose, render, splice, plan
 	go test -run '^$$' -bench . -benchmem $(PACKAGES)
 
+.PHONY: exam
+exam: setup ## builds depesche broken on purpose, a fault at a time; the tests must notice each
+	.ci/exam
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for ten seconds
 	@set -e; for package in $$(go list $(PACKAGES)); do \

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"depesche/migrations"
 	"depesche/migrations/dbtest"
 	"depesche/newsletter/ingest"
+	"depesche/subscribers"
 )
 
 func TestEachReaderGetsTheirTopicsOnce(t *testing.T) {
@@ -457,4 +459,47 @@ func TestRunEveryFiveMinutesThroughClockChange(t *testing.T) {
 			t.Errorf("from %s on, two nights: %d mails, want 2 (digests of %v)", night, got, days)
 		}
 	}
+}
+
+// Nothing of one reader's stands in another's message: envelope, To, Message-ID and every personal link belong together.
+func TestLinksBelongToTheReader(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *migrations.Database) {
+		h := newHouse(t, db, daily(t))
+		h.article(at(t, "2026-02-11T05:00:00+01:00"), "haushalt", "Politik", nil)
+		h.article(at(t, "2026-02-11T05:00:00+01:00"), "derby", "Sport", nil)
+		h.readers(60, func(i int) (string, []string) {
+			return fmt.Sprintf("leser%d@reader.test", i+1), [][]string{{"politik"}, {"sport"}, {"politik", "sport"}}[i%3]
+		})
+		h.run("2026-02-11T06:00:00+01:00")
+		link := regexp.MustCompile(`https://news\.paper\.test/(unsubscribe|preferences)/morgen/([A-Za-z0-9_-]+)`)
+		ids := map[string]bool{}
+		for _, mail := range h.relay.taken() {
+			text := plain(mail.data)
+			if to := regexp.MustCompile(`(?m)^To: <?([^>\r\n]+)>?\r?$`).FindStringSubmatch(text); to == nil || to[1] != mail.to {
+				t.Errorf("the mail to %s says To: %v", mail.to, to)
+			}
+			links := link.FindAllStringSubmatch(text, -1)
+			if len(links) != 5 { // header, and both in each part
+				t.Errorf("the mail to %s has %d personal links, want 5", mail.to, len(links))
+			}
+			for _, match := range links {
+				reader, _, err := h.keys.Open(subscribers.Purpose(match[1]), "morgen", match[2])
+				if err != nil || fmt.Sprintf("leser%d@reader.test", reader) != mail.to {
+					t.Errorf("the mail to %s has a link of reader %d, %v", mail.to, reader, err)
+				}
+			}
+			local, _, _ := strings.Cut(mail.from, "@")
+			if _, reader, err := h.keys.OpenSender(local, []string{"morgen"}); err != nil || fmt.Sprintf("leser%d@reader.test", reader) != mail.to {
+				t.Errorf("the mail to %s comes from the sender of reader %d, %v", mail.to, reader, err)
+			}
+			id := regexp.MustCompile(`(?m)^Message-ID: (\S+)`).FindString(text)
+			if id == "" || ids[id] {
+				t.Errorf("the Message-ID %q is missing or stands in two mails", id)
+			}
+			ids[id] = true
+		}
+		if len(ids) != 60 {
+			t.Errorf("%d mails, want 60", len(ids))
+		}
+	})
 }
