@@ -290,6 +290,19 @@ func (n *Newsroom) Article(ctx context.Context, name string) (Article, error) {
 	return found[0], nil
 }
 
+// NewestArticle is the one that came in last.
+func (n *Newsroom) NewestArticle(ctx context.Context) (Article, error) {
+	var id string
+	err := n.db.Read.QueryRowContext(ctx, `SELECT id FROM articles ORDER BY first_seen DESC, id LIMIT 1`).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Article{}, ErrNoArticle
+	}
+	if err != nil {
+		return Article{}, fmt.Errorf("find the newest article: %w", err)
+	}
+	return n.Article(ctx, id)
+}
+
 // Articles lists what became available since then, newest first.
 func (n *Newsroom) Articles(ctx context.Context, since time.Time) ([]Article, error) {
 	list, err := all(ctx, n.db.Read, scanArticle, `

@@ -503,3 +503,15 @@ func TestLinksBelongToTheReader(t *testing.T) {
 		}
 	})
 }
+
+// An article by hand takes the rights of the source from whose host it comes.
+func TestSourceByHost(t *testing.T) {
+	n := &Newsroom{Settings: Settings{Sources: []Source{{Name: "bote", URL: "https://www.bote.test/feed"}, {Name: "wire", Path: "wire"}}}}
+	for address, want := range map[string]string{
+		"https://bote.test/a": "bote", "https://WWW.bote.test/a": "bote", "https://other.test/a": "hand", "https://boter.test/": "hand", "": "hand",
+	} {
+		if got := n.sourceOf(address, "hand"); got != want {
+			t.Errorf("sourceOf(%q) = %q, want %q", address, got, want)
+		}
+	}
+}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"depesche/newsletter/ingest"
@@ -28,6 +30,7 @@ type Source struct {
 	Every        time.Duration
 	AllowPrivate []netip.Prefix // intranet addresses it may be fetched from
 	MaxBytes     int64
+	Guess        bool // by hand: an article from the host of a configured source counts as that source's
 }
 
 func (s Source) fetcher(brand render.Brand, baseURL string) *ingest.Fetcher {
@@ -184,6 +187,9 @@ func (n *Newsroom) readDocument(ctx context.Context, now time.Time, s Source, na
 	err = n.db.Retry(ctx, func(tx *sql.Tx) error {
 		outcomes = outcomes[:0]
 		for _, article := range result.Articles {
+			if s.Guess {
+				article.Source = n.sourceOf(article.URL, s.Name)
+			}
 			_, added, err := n.add(ctx, tx, now, article)
 			if err != nil {
 				return fmt.Errorf("store article %q: %w", article.Title, err)
@@ -199,6 +205,25 @@ func (n *Newsroom) readDocument(ctx context.Context, now time.Time, s Source, na
 		h.count(added)
 	}
 	return nil
+}
+
+// sourceOf is the configured source whose host an address has, or else the given one.
+func (n *Newsroom) sourceOf(address, otherwise string) string {
+	host := hostOf(address)
+	for _, source := range n.Sources {
+		if host != "" && hostOf(source.URL) == host {
+			return source.Name
+		}
+	}
+	return otherwise
+}
+
+func hostOf(address string) string {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(strings.ToLower(parsed.Hostname()), "www.")
 }
 
 type lastPoll struct {

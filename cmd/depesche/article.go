@@ -125,17 +125,22 @@ func (a *app) articleListCommand() *cobra.Command {
 
 func (a *app) articleShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "show ARTICLE",
-		Short:   "Show everything about an article; ARTICLE is its id, its source's id or its address",
+		Use:     "show [ARTICLE]",
+		Short:   "Show everything about an article: by its id, its source's id or its address; by default the newest",
 		Example: `  depesche article show https://example.org/politik/haushalt.html`,
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			h, err := a.open(c.Context())
 			if err != nil {
 				return err
 			}
 			defer h.close()
-			article, err := h.newsroom.Article(c.Context(), args[0])
+			var article newsletter.Article
+			if len(args) == 1 {
+				article, err = h.newsroom.Article(c.Context(), args[0])
+			} else {
+				article, err = h.newsroom.NewestArticle(c.Context())
+			}
 			if errors.Is(err, newsletter.ErrNoArticle) {
 				return usageError(err)
 			}

@@ -23,9 +23,9 @@ func (a *app) ingestCommand() *cobra.Command {
 		Long: `Without arguments every configured source is asked. With arguments, each is read: a feed (RSS, Atom, JSON Feed), an article's
 page (schema.org NewsArticle, OpenGraph), or a Markdown file with front matter; a folder gives all of them in it.
 
---source says whose rules hold for the arguments (rights, pictures, language); without it an argument that lies in a source's
-folder, or came from its host, takes that source's, and anything else allows headline and standfirst only. Taking in the same
-article twice adds nothing; a newer version replaces an older one.`,
+--source says whose rules hold for the arguments (rights, pictures, language). Without it they are those of the source in whose
+folder the argument lies, or from whose host the article comes, or of the only source there is; anything else allows headline
+and standfirst only. Taking in the same article twice adds nothing; a newer version replaces an older one.`,
 		Example: `  depesche ingest
   depesche ingest --source wire artikel.html
   curl -s https://example.org/feed | depesche ingest -`,
@@ -98,7 +98,11 @@ func (h *house) sourceFor(name, arg string) (newsletter.Source, error) {
 	if name != "" {
 		return newsletter.Source{}, usageErrorf("there is no source %q in %s", name, h.config.File)
 	}
+	if len(h.newsroom.Sources) == 1 {
+		return h.newsroom.Sources[0], nil
+	}
 	hand := sourceOf(h.config, Source{Name: handSource, Language: h.config.Language, Rights: "teaser", MaxBytes: 10 << 20})
+	hand.Guess = true
 	return hand, nil
 }
 

@@ -33,15 +33,15 @@ func TestSeedPage(t *testing.T) {
 	town.serve(ingestAt)
 	town.signUp("anna@reader.test", "ukraine")
 	town.signUp("ben@reader.test", "sport")
-	town.depesche(ingestAt, 0, "ingest", "--source", "wire", filepath.Join(folder, "article.html"))
-	town.depesche(ingestAt, 0, "ingest", "--source", "wire", filepath.Join(folder, "article.html"))
+	town.depesche(ingestAt, 0, "ingest", filepath.Join(folder, "article.html"))
+	town.depesche(ingestAt, 0, "ingest", filepath.Join(folder, "article.html"))
 
 	out, _ := town.depesche(ingestAt, 0, "article", "list", "--json")
 	var list []articleView
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 {
 		t.Fatalf("article list: %d articles, %v, want 1", len(list), err)
 	}
-	out, _ = town.depesche(ingestAt, 0, "article", "show", list[0].ID, "--json")
+	out, _ = town.depesche(ingestAt, 0, "article", "show", "--json")
 	checkSeed(t, filepath.Join(folder, "expected.json"), out)
 
 	town.depesche(runAt, 0, "run")
