@@ -90,7 +90,7 @@ func (n *Newsroom) draft(ctx context.Context, now time.Time, l Newsletter, o Occ
 	}
 	e := &edition{
 		digest: Digest{
-			ID: newID(now), Newsletter: l.Slug, Day: o.Day, Planned: o.Planned, Composed: now, Latest: o.Latest,
+			ID: migrations.NewKey(now), Newsletter: l.Slug, Day: o.Day, Planned: o.Planned, Composed: now, Latest: o.Latest,
 			State: Ready, Revision: 1, Began: now,
 		},
 		frozen: frozen{

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"depesche/migrations"
 	"depesche/newsletter/render"
 	"depesche/newsletter/smtp"
 	"depesche/subscribers"
@@ -119,7 +120,7 @@ func (r *run) round(ctx context.Context, d Digest) (more bool, err error) {
 	if err := r.edit(ctx, d); err != nil {
 		return false, err
 	}
-	fence := newID(now)
+	fence := migrations.NewKey(now)
 	jobs, err := n.claim(ctx, now, d, fence, round*len(r.wires))
 	if err != nil || len(jobs) == 0 {
 		return false, errors.Join(err, n.finish(ctx, now, d))
@@ -260,13 +261,18 @@ func (r *run) work(ctx, stop context.Context, w *wire, recorder *recorder, queue
 			last = r.unsendable(recorder, last, j, err)
 			continue
 		}
+		var unwritten error // what cannot be written down must not be sent: the run ends
 		envelope := smtp.Envelope{From: r.sender(j), To: j.address}
 		reply, err := w.send(wireCtx, envelope, buffer, func() error {
-			previous := last
+			err := recorder.write(last, &j)
+			if err != nil && !errors.Is(err, smtp.ErrSkip) {
+				unwritten = err
+				return err
+			}
 			last = nil
-			return recorder.write(previous, &j)
+			return err
 		})
-		if err != nil {
+		if err := errors.Join(err, unwritten); err != nil {
 			return err
 		}
 		if errors.Is(reply.Err, smtp.ErrSkip) {

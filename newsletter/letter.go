@@ -10,6 +10,7 @@ import (
 	"net/mail"
 	"time"
 
+	"depesche/migrations"
 	"depesche/newsletter/render"
 	"depesche/newsletter/smtp"
 	"depesche/subscribers"
@@ -41,7 +42,7 @@ func (n *Newsroom) DispatchLetters(ctx context.Context, o Options) (t Tally, err
 	w := &wire{relay: n.Relay, most: n.PerSession, pace: newPace(n.PerSecond)}
 	defer w.close()
 	for ctx.Err() == nil {
-		letters, err := n.registry.ClaimLetters(ctx, o.Now(), newID(o.Now()), lease, 20)
+		letters, err := n.registry.ClaimLetters(ctx, o.Now(), migrations.NewKey(o.Now()), lease, 20)
 		if err != nil || len(letters) == 0 {
 			return t, err
 		}

@@ -515,3 +515,63 @@ func TestSourceByHost(t *testing.T) {
 		}
 	}
 }
+
+// A doubtful delivery is left to a person, or sent again where the newsletter says so.
+func TestDoubt(t *testing.T) {
+	for _, resend := range []bool{false, true} {
+		l := daily(t)
+		l.Resend = resend
+		h := newHouse(t, dbtest.SQLite(t), l)
+		h.article(at(t, "2026-02-11T05:00:00+01:00"), "haushalt", "Politik", nil)
+		reader := h.reader("anna", "politik")
+		h.reader("ben", "politik")
+		h.now = at(t, "2026-02-11T06:00:00+01:00")
+		occasion, _ := l.Occasion(h.now)
+		if _, _, err := h.Compose(context.Background(), h.now, l, occasion, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.db.Write.Exec(`UPDATE deliveries SET state = 'doubtful', fence = 7, lease = 8 WHERE subscriber = 1`); err != nil {
+			t.Fatal(err)
+		}
+		h.run("2026-02-11T06:05:00+01:00")
+		want := 0
+		if resend {
+			want = 1
+		}
+		if got := h.relay.perReader()[reader]; got != want {
+			t.Errorf("resend %v: the doubtful reader got %d mails, want %d", resend, got, want)
+		}
+		if r := h.report("2026-02-11"); r.Doubtful != 1-want {
+			t.Errorf("resend %v: report = %+v", resend, r)
+		}
+	}
+}
+
+// What cannot be written down is not sent: with a database that takes no more, the run ends with an error and no dot leaves.
+func TestNothingIsSentThatCannotBeRecorded(t *testing.T) {
+	h := newHouse(t, dbtest.SQLite(t), daily(t))
+	h.article(at(t, "2026-02-11T05:00:00+01:00"), "haushalt", "Politik", nil)
+	h.readers(20, func(i int) (string, []string) { return fmt.Sprintf("leser%d@reader.test", i), []string{"politik"} })
+	h.Connections = 1
+	_, err := h.db.Write.Exec(`CREATE TRIGGER full BEFORE UPDATE ON deliveries WHEN NEW.state = 'doubtful' AND NEW.subscriber > 5
+		BEGIN SELECT RAISE(ABORT, 'the disk is full'); END`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.now = at(t, "2026-02-11T06:00:00+01:00")
+	if _, err := h.Run(context.Background(), Plan{Options: Options{Now: h.clock()}}); err == nil || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("run = %v, want that the disk is full", err)
+	}
+	if r := h.report("2026-02-11"); r.Sent != 5 || r.Due != 15 || len(h.relay.taken()) != 5 {
+		t.Errorf("report = %+v, %d mails taken, want 5 sent and recorded, 15 due", r, len(h.relay.taken()))
+	}
+	if _, err := h.db.Write.Exec(`DROP TRIGGER full`); err != nil {
+		t.Fatal(err)
+	}
+	h.run("2026-02-11T06:05:00+01:00")
+	for reader, n := range h.relay.perReader() {
+		if n != 1 {
+			t.Errorf("%s got %d mails", reader, n)
+		}
+	}
+}

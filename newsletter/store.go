@@ -2,9 +2,7 @@ package newsletter
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/binary"
 	"time"
 )
 
@@ -12,14 +10,6 @@ import (
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// newID makes a 63-bit key: 41 bits of milliseconds and 22 random ones, so that keys made later sort later and two
-// processes need not ask each other. Whoever inserts it retries on a conflict.
-func newID(now time.Time) int64 {
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // crypto/rand never fails
-	return now.UnixMilli()<<22 | int64(binary.BigEndian.Uint32(random[:])&(1<<22-1))
 }
 
 // instant turns a stored instant into a time, NULL into the zero time.

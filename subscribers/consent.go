@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"depesche/migrations"
 )
 
 // EventKind is what happened to a consent.
@@ -83,7 +85,7 @@ func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who su
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	id, salt := newKey(now), rand.Text()
+	id, salt := migrations.NewKey(now), rand.Text()
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,

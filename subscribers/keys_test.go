@@ -175,14 +175,6 @@ func TestTokenFlips(t *testing.T) {
 	}
 }
 
-func TestAppendTokenAllocatesNothing(t *testing.T) {
-	keys := newKeys(t)
-	out := make([]byte, 0, TokenLength)
-	if n := testing.AllocsPerRun(200, func() { keys.AppendToken(out, ToUnsubscribe, 1, "morgen", 2) }); n > 0 {
-		t.Errorf("AppendToken allocates %v times", n)
-	}
-}
-
 func TestMessageID(t *testing.T) {
 	keys := newKeys(t)
 	id := keys.MessageID(1, 2)

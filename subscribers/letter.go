@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"depesche/migrations"
 )
 
 // LetterKind is what a letter is for.
@@ -73,7 +75,7 @@ func queue(
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $7)`,
-		newKey(now), who.id, newsletter, string(kind), choice, newNonce(), now.UnixMilli(), expires.UnixMilli())
+		migrations.NewKey(now), who.id, newsletter, string(kind), choice, newNonce(), now.UnixMilli(), expires.UnixMilli())
 	if err != nil {
 		return fmt.Errorf("queue letter: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"depesche/migrations"
 )
 
 // writer is the database or a transaction of it.
@@ -37,7 +39,7 @@ func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, now time.Time, a Addr
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (mailbox) DO UPDATE SET mailbox = excluded.mailbox
 		RETURNING id, address, language, person, nonce`,
-		newKey(now), a.Mailed, a.Mailbox, r.keys.Person(a.Mailbox), language, newNonce(), now.UnixMilli()).
+		migrations.NewKey(now), a.Mailed, a.Mailbox, r.keys.Person(a.Mailbox), language, newNonce(), now.UnixMilli()).
 		Scan(&s.id, &s.address, &s.language, &s.person, &s.nonce)
 	if err != nil {
 		return s, fmt.Errorf("enlist subscriber: %w", err)
@@ -115,7 +117,7 @@ func (r *Registry) choice(ctx context.Context, now time.Time, newsletter, topics
 	for tries := 0; ; tries++ { // again where it was the new key that was taken, and not the set
 		_, err := r.db.Write.ExecContext(ctx, `
 			INSERT INTO choices (id, newsletter, topics) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-			newKey(now), newsletter, topics)
+			migrations.NewKey(now), newsletter, topics)
 		if err != nil {
 			return 0, fmt.Errorf("keep choice: %w", err)
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"strings"
 	"time"
 )
@@ -203,14 +202,6 @@ func (r *Registry) listAfter(ctx context.Context, f Filter, last Row) ([]Row, er
 		return nil, fmt.Errorf("list subscribers: %w", err)
 	}
 	return page, nil
-}
-
-// keyEpoch is where the 41 bits of milliseconds in a key begin to count: the first day of 2020. They last until 2089.
-const keyEpoch = 1577836800000
-
-// newKey makes a 63-bit key: 41 bits of milliseconds, 22 random. It can be taken already; see Registry.tx.
-func newKey(now time.Time) int64 {
-	return ((now.UnixMilli()-keyEpoch)&(1<<41-1))<<22 | mathrand.Int64N(1<<22)
 }
 
 // newNonce makes what a link is bound to.

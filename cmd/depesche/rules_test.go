@@ -14,6 +14,9 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"depesche/newsletter/render"
+	"depesche/subscribers"
 )
 
 // What people would have to remember, these tests remember.
@@ -176,6 +179,13 @@ func TestPlaceholderTestSeesDisorder(t *testing.T) {
 	}
 	if got := texts(file); len(got) != 1 || !strings.HasPrefix(got[0], "SELECT $2") {
 		t.Errorf("texts = %q, want the statement in one piece", got)
+	}
+}
+
+// Two rooms that may not know each other agree on how long a token is.
+func TestTokensFitTheirPlace(t *testing.T) {
+	if render.TokenLength != subscribers.TokenLength {
+		t.Errorf("a mail has room for %d octets of a token, tokens have %d", render.TokenLength, subscribers.TokenLength)
 	}
 }
 
