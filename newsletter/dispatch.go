@@ -186,11 +186,13 @@ func (r *run) deliver(ctx context.Context, d Digest, jobs []job) error {
 		break
 	}
 	close(queue)
-	var err error
+	var first error // the others stopped because of it, or say the same
 	for range r.wires {
-		err = errors.Join(err, <-failures)
+		if err := <-failures; first == nil {
+			first = err
+		}
 	}
-	return err
+	return first
 }
 
 // prepare builds the messages of the variants the jobs need; the jobs come in the order of their variants, so only few

@@ -58,7 +58,7 @@ func New(db *migrations.Database, registry *subscribers.Registry, keys *subscrib
 		desk: NewDesk(s.Topics, s.Ignored), fetchers: map[string]*ingest.Fetcher{},
 	}
 	for _, source := range s.Sources {
-		n.fetchers[source.Name] = source.fetcher(s.Brand, s.BaseURL)
+		n.fetchers[source.Name] = source.fetcher(s.BaseURL)
 	}
 	for _, letter := range s.Newsletters {
 		if _, err := n.template(letter.Language, letter.Template); err != nil {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"depesche/newsletter/ingest"
-	"depesche/newsletter/render"
 )
 
 // Source is where articles come from: a feed's address or a folder of files, and what its contract allows.
@@ -33,7 +32,7 @@ type Source struct {
 	Guess        bool // by hand: an article from the host of a configured source counts as that source's
 }
 
-func (s Source) fetcher(brand render.Brand, baseURL string) *ingest.Fetcher {
+func (s Source) fetcher(baseURL string) *ingest.Fetcher {
 	agent := fmt.Sprintf("depesche (+%s)", baseURL)
 	return &ingest.Fetcher{UserAgent: agent, AllowPrivate: s.AllowPrivate, MaxBytes: s.MaxBytes}
 }
@@ -123,7 +122,7 @@ func (n *Newsroom) IngestBytes(ctx context.Context, now time.Time, s Source, nam
 // IngestURL fetches and reads one address.
 func (n *Newsroom) IngestURL(ctx context.Context, now time.Time, s Source, address string) (Harvest, error) {
 	h := Harvest{Source: s.Name}
-	document, err := s.fetcher(n.Brand, n.BaseURL).Get(ctx, address, ingest.Validators{})
+	document, err := s.fetcher(n.BaseURL).Get(ctx, address, ingest.Validators{})
 	if err != nil {
 		return h, err
 	}

@@ -147,7 +147,7 @@ func (a *app) morning(ctx context.Context, h *house, plan newsletter.Plan) error
 	var refusal *smtp.Refusal
 	if errors.As(err, &refusal) {
 		a.alert(ctx, h, err.Error())
-		return &exitError{Code: exitRefused, Err: err}
+		return &exitError{Code: exitRefused, Err: errTold}
 	}
 	if err != nil {
 		return err
