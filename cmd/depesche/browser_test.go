@@ -140,7 +140,7 @@ func openMail(t *testing.T, ctx context.Context, inbox string, id int, kind stri
 }
 
 // The seed page's mail at telephone and desktop width, light, dark, and with its <style> removed: nothing runs over the edge,
-// the text is large enough, and what is text has contrast. With -update the pictures are kept in testdata/looks to look at.
+// the text is large enough, and what is text has contrast. Where DEPESCHE_LOOKS names a folder, pictures are kept there to look at.
 func TestSeedMailInTheBrowser(t *testing.T) {
 	folder := filepath.Join(fixtures(t), "seed")
 	ctx := browser(t)
@@ -176,21 +176,17 @@ func TestSeedMailInTheBrowser(t *testing.T) {
 			for _, fault := range read(t, ctx, chromedp.Evaluate[[]string](faults)) {
 				t.Errorf("%s: %s", name, fault)
 			}
-			if *update {
-				keepLook(t, ctx, name)
+			if folder := os.Getenv("DEPESCHE_LOOKS"); folder != "" {
+				keepLook(t, ctx, filepath.Join(folder, name+".png"))
 			}
 		}
 	}
 }
 
-func keepLook(t *testing.T, ctx context.Context, name string) {
+func keepLook(t *testing.T, ctx context.Context, path string) {
 	t.Helper()
-	folder := os.Getenv("DEPESCHE_LOOKS")
-	if folder == "" {
-		t.Skip("DEPESCHE_LOOKS names no folder for pictures")
-	}
 	picture := read(t, ctx, chromedp.FullScreenshot(100))
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
+	if err := os.WriteFile(path, picture, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
