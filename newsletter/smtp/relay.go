@@ -44,8 +44,19 @@ type Relay struct {
 	// of the connection (RFC 5321 §4.1.3).
 	Hello string
 
+	// Flight is how many messages may be unanswered on a connection where the server offers CHUNKING; DefaultFlight if 0, at
+	// most MaxFlight. So many a connection can be doubtful after a kill.
+	Flight int
+
 	RootCAs  *x509.CertPool // who may sign the relay's certificate; nil: whom the system trusts
 	Timeouts Timeouts
+}
+
+func (r Relay) flight() int {
+	if r.Flight <= 0 {
+		return DefaultFlight
+	}
+	return min(r.Flight, MaxFlight)
 }
 
 // Timeouts are how long we wait for a server. Zero values take those of RFC 5321 §4.5.3.2.
@@ -156,7 +167,7 @@ func open(ctx context.Context, r Relay, conn net.Conn) (*Session, error) {
 		return nil, refused
 	}
 	wire.left = math.MaxInt
-	return newSession(client, conn, timeouts), nil
+	return newSession(client, conn, r), nil
 }
 
 // negotiate leads the connection to where MAIL may be said. go-mail speaks; its steps are taken one by one here
