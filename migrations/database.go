@@ -117,6 +117,7 @@ func sqliteDSN(path string, extra url.Values) string {
 	extra.Set("_foreign_keys", "1")
 	extra.Set("_busy_timeout", "20000")
 	extra.Set("_secure_delete", "1")
+	extra.Set("_stmt_cache_size", "64") // the dispatcher says the same few statements over and over
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: extra.Encode()}).String()
 }
 

@@ -10,7 +10,6 @@ import (
 	"depesche/migrations"
 	"depesche/migrations/dbtest"
 	"depesche/newsletter/ingest"
-	"depesche/newsletter/render"
 )
 
 func eachDatabase(b *testing.B, bench func(b *testing.B, db *migrations.Database)) {
@@ -43,7 +42,7 @@ func BenchmarkCompose(b *testing.B) {
 	})
 }
 
-// BenchmarkVariant renders a digest of 40 articles for one choice of topics and builds its message.
+// BenchmarkVariant builds the message of a digest of 40 articles for one choice of topics: all, and a third.
 func BenchmarkVariant(b *testing.B) {
 	h := newHouse(b, dbtest.SQLite(b), daily(b))
 	h.articles(40)
@@ -52,14 +51,19 @@ func BenchmarkVariant(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for b.Loop() {
-		body, err := e.variant(1, l.Topics)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := e.message(body); err != nil {
-			b.Fatal(err)
-		}
+	for _, topics := range [][]string{l.Topics, l.Topics[:1]} {
+		b.Run(fmt.Sprint(len(topics), " topics"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				v, err := e.variant(1, topics)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := e.message(v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
@@ -72,22 +76,22 @@ func BenchmarkSplice(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	body, err := e.variant(1, l.Topics)
+	v, err := e.variant(1, l.Topics)
 	if err != nil {
 		b.Fatal(err)
 	}
-	message, err := e.message(body)
+	message, err := e.message(v)
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &run{newsroom: h.Newsroom, edition: e, variants: map[int64]*render.Message{}}
-	j := job{subscriber: 4711, nonce: 1, address: "leserin@reader.test", signedUp: h.now}
+	r := &run{dispatcher: &dispatcher{newsroom: h.Newsroom}, edition: e, digest: e.digest}
+	d := &delivery{digest: e.digest.ID, subscriber: 4711, nonce: 1, address: "leserin@reader.test", signedUp: h.now}
+	p := &parcel{}
 	buffer := make([]byte, 0, message.Size())
 	b.ReportAllocs()
 	for b.Loop() {
-		if buffer, err = r.splice(buffer[:0], message, j); err != nil {
-			b.Fatal(err)
-		}
+		r.address(p, d, message)
+		buffer = p.Append(buffer[:0])
 	}
 	b.SetBytes(int64(len(buffer)))
 }
@@ -128,7 +132,7 @@ func BenchmarkPlan(b *testing.B) {
 				}
 			}
 			b.StartTimer()
-			err := db.Tx(context.Background(), func(tx *sql.Tx) error { return h.plan(context.Background(), tx, h.now, e) })
+			err := db.Tx(context.Background(), func(tx *sql.Tx) error { return h.plan(context.Background(), tx, e) })
 			if err != nil {
 				b.Fatal(err)
 			}

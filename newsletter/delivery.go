@@ -7,16 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
-// State says how far a delivery is. prepared = sent + failed + skipped + expired + doubtful + due + claimed, always.
+// State says how far a delivery is. prepared = sent + failed + skipped + expired + doubtful + due, always.
 type State string
 
 // The states of a delivery.
 const (
 	Due      State = "due"
-	Claimed  State = "claimed"  // a dispatcher holds it until its lease ends
 	Doubtful State = "doubtful" // the final dot may have left, no reply is known; written before the dot leaves (RFC 1047)
 	Sent     State = "sent"     // the server answered 250
 	Failed   State = "failed"   // the server refused it for good
@@ -25,21 +23,18 @@ const (
 )
 
 // plan writes one delivery for everybody in the audience whose choice of topics has news. Doing it twice adds nothing.
-func (n *Newsroom) plan(ctx context.Context, tx *sql.Tx, now time.Time, e *edition) error {
+func (n *Newsroom) plan(ctx context.Context, tx *sql.Tx, e *edition) error {
 	if err := n.cut(ctx, tx, e); err != nil {
 		return err
 	}
 	d := e.digest
-	due := d.Planned
-	if now.Before(due) { // an editor did not wait for it
-		due = now
-	}
 	result, err := tx.ExecContext(ctx, `
-		INSERT INTO deliveries (digest, subscriber, variant, state, due)
-		SELECT c.digest, a.subscriber, c.variant, 'due', CAST($1 AS BIGINT)
-		FROM audience a JOIN digest_choices c ON c.digest = $2 AND c.choice = a.choice
-		WHERE a.newsletter = $3
-		ON CONFLICT DO NOTHING`, due.UnixMilli(), d.ID, d.Newsletter)
+		INSERT INTO deliveries (digest, variant, subscriber, state)
+		SELECT c.digest, c.variant, a.subscriber, 'due'
+		FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
+		WHERE a.newsletter = $2
+		ORDER BY c.variant, a.subscriber
+		ON CONFLICT DO NOTHING`, d.ID, d.Newsletter)
 	if err != nil {
 		return fmt.Errorf("plan deliveries: %w", err)
 	}

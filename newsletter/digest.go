@@ -242,7 +242,7 @@ func (n *Newsroom) freeze(ctx context.Context, now time.Time, e *edition) error 
 				return err
 			}
 		}
-		return n.plan(ctx, tx, now, e)
+		return n.plan(ctx, tx, e)
 	})
 }
 

@@ -5,21 +5,18 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"depesche/migrations"
-	"depesche/newsletter/render"
 	"depesche/newsletter/smtp"
-	"depesche/subscribers"
 )
 
-// lease is how long a claimed delivery belongs to the dispatcher that claimed it; a living one renews it.
+// lease is how long a dispatcher that says nothing counts as alive; a living one renews it with every commit.
 const lease = time.Minute
-
-// round is how many deliveries a connection is given at a time.
-const round = 100
 
 // Tally is what a dispatch has done.
 type Tally struct {
@@ -28,342 +25,387 @@ type Tally struct {
 	Later    int      `json:"later"`    // deferred, or lost before the final dot: due again
 	Doubtful int      `json:"doubtful"` // the reply was lost
 	Skipped  int      `json:"skipped"`  // no longer wanted when it was their turn
+	Commits  int      `json:"commits"`  // transactions it took
 	Alerts   []string `json:"alerts,omitempty"`
+}
+
+// Progress is how far the sending of a digest is.
+type Progress struct {
+	Newsletter string
+	Day        Day
+	Prepared   int
+	Left       int // not settled yet
+	Tally      Tally
 }
 
 // Options of a dispatch.
 type Options struct {
 	Now      func() time.Time
-	Patience time.Duration       // how long a relay that is away is waited for; the latest time ends it in any case
-	Progress func(Tally, Report) // called after every round
+	Patience time.Duration  // how long a relay that is away is waited for; the latest time ends it in any case
+	Progress func(Progress) // called several times a second
 }
 
-// job is one delivery in a dispatcher's hands.
-type job struct {
-	subscriber int64
-	variant    int64
-	attempts   int64
-	fence      int64
-	revision   int64
-	address    string
-	nonce      int64
-	signedUp   time.Time
-	present    bool // in the audience
+// dispatcher is a process that sends digests: its fence, its journal, its connections and its manners, for one digest after
+// the other.
+type dispatcher struct {
+	newsroom *Newsroom
+	options  Options
+	fence    int64
+	journal  *journal
+	manners  *manners
+	wires    []*wire
 }
 
-// Dispatch sends what is due of a digest. It returns when nothing of it is due now, when it is held, when its latest time
+// enlist makes this process a dispatcher. close ends that.
+func (n *Newsroom) enlist(ctx context.Context, o Options) (*dispatcher, error) {
+	now := o.Now()
+	x := &dispatcher{newsroom: n, options: o, fence: migrations.NewKey(now)}
+	connections := max(n.Connections, 1)
+	var err error
+	if x.manners, err = newManners(ctx, n, now); err != nil {
+		return nil, err
+	}
+	most, err := x.manners.mostMessages(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	for i := range connections {
+		x.wires = append(x.wires, &wire{relay: n.Relay, most: most, number: i})
+	}
+	// A connection has one window being sent, one ordered, and others about to be recorded.
+	if x.journal, err = createJournal(n.JournalBase, x.fence, 4*mostDoubt*connections); err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname() // only to tell people where it is
+	_, err = n.db.Write.ExecContext(ctx, `
+		INSERT INTO dispatchers (fence, host, process, digest, began, lease) VALUES ($1, $2, $3, 0, $4, $5)`,
+		x.fence, host, os.Getpid(), now.UnixMilli(), now.Add(lease).UnixMilli())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("enlist as a dispatcher: %w", err), x.journal.remove())
+	}
+	return x, nil
+}
+
+// close takes leave of the relay and of the other dispatchers. The journal stays where it says something the database does
+// not know.
+func (x *dispatcher) close(ctx context.Context, recorded bool) error {
+	for _, w := range x.wires {
+		w.close()
+	}
+	if !recorded {
+		return x.journal.close()
+	}
+	_, err := x.newsroom.db.Write.ExecContext(context.WithoutCancel(ctx), `DELETE FROM dispatchers WHERE fence = $1`, x.fence)
+	if err != nil {
+		return errors.Join(fmt.Errorf("leave the dispatchers: %w", err), x.journal.close())
+	}
+	return x.journal.remove()
+}
+
+// run is one digest being sent.
+type run struct {
+	*dispatcher
+	digest   Digest
+	edition  *edition
+	press    *press
+	recorder *recorder
+	spare    chan *window
+	recalled atomic.Bool // what is not begun is to be given back: the digest was held or revised, or we are to end
+	halted   atomic.Bool // the relay finds fault with us: going on would only make it worse
+	cancel   context.CancelFunc
+
+	sent, failed, again, doubtful, skipped, commits atomic.Int64
+
+	prepared, left int // when the run began
+
+	mu      sync.Mutex // guards what follows
+	alerts  []string
+	failure error
+}
+
+func (r *run) now() time.Time { return r.options.Now() }
+
+// tally is what the run has done so far.
+func (r *run) tally() Tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Tally{
+		Sent: int(r.sent.Load()), Failed: int(r.failed.Load()), Later: int(r.again.Load()), Doubtful: int(r.doubtful.Load()),
+		Skipped: int(r.skipped.Load()), Commits: int(r.commits.Load()), Alerts: r.alerts,
+	}
+}
+
+// count adds a settled delivery to the tally.
+func (r *run) count(d *delivery) {
+	switch {
+	case d.skipped != "":
+		r.skipped.Add(1)
+	case d.outcome.Verdict == smtp.Sent:
+		r.sent.Add(1)
+	case d.outcome.Verdict == smtp.Failed:
+		r.failed.Add(1)
+	case d.outcome.Verdict == smtp.Doubtful:
+		r.doubtful.Add(1)
+	default:
+		r.again.Add(1)
+	}
+}
+
+// alert is what a person must hear of; the same words once.
+func (r *run) alert(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, told := range r.alerts {
+		if told == text {
+			return
+		}
+	}
+	r.alerts = append(r.alerts, text)
+}
+
+// fail ends the run with an error; the first one counts.
+func (r *run) fail(err error) {
+	r.mu.Lock()
+	if r.failure == nil {
+		r.failure = err
+	}
+	r.mu.Unlock()
+	r.stop()
+}
+
+// stop has everything given back that is not on the wire.
+func (r *run) stop() {
+	r.recalled.Store(true)
+	r.cancel()
+}
+
+// halt stops the run because of the relay.
+func (r *run) halt() {
+	r.halted.Store(true)
+	r.stop()
+}
+
+func (r *run) over() bool { return r.recalled.Load() }
+
+// dispatch sends what is due of a digest. It returns when nothing of it is due now, when it is held, when its latest time
 // has come, when ctx ends, or when the relay cannot be had: a *smtp.Refusal if it will not have us.
 //
-// Killed at any moment, it leaves claimed deliveries, which are due again when their lease is over (on SQLite: at once, the
-// lock is free), and at most one doubtful delivery a connection.
-func (n *Newsroom) Dispatch(ctx context.Context, d Digest, o Options) (Tally, error) {
-	r := &run{newsroom: n, options: o, pace: newPace(n.PerSecond)}
-	defer r.close()
-	for range max(n.Connections, 1) {
-		r.wires = append(r.wires, &wire{relay: n.Relay, most: n.PerSession, pace: r.pace})
-	}
-	var away time.Duration // the next wait for the relay
-	var waited time.Duration
+// Killed at any moment, it leaves doubtful deliveries, and in its journal what the next start needs to tell those that never
+// left, those that were answered, and those of which nobody knows.
+func (x *dispatcher) dispatch(ctx context.Context, d Digest) (Tally, error) {
+	r := &run{dispatcher: x, spare: make(chan *window, 4*len(x.wires))}
+	var away, waited time.Duration // the next wait for the relay, and all of them
 	for {
 		more, err := r.round(ctx, d)
 		var gone *awayError
 		switch {
-		case errors.As(err, &gone) && waited < o.Patience:
+		case errors.As(err, &gone) && waited < x.options.Patience && ctx.Err() == nil:
 			away = min(max(2*away, time.Second), time.Minute)
 			waited += away
-			if err := pause(ctx, away); err != nil {
-				return r.tally, nil
+			if pause(ctx, away) != nil {
+				return r.tally(), nil
 			}
 		case err != nil:
-			return r.tally, err
-		case !more || r.paused:
-			return r.tally, nil
+			return r.tally(), err
+		case !more || r.halted.Load() || ctx.Err() != nil:
+			return r.tally(), nil
 		default:
 			away, waited = 0, 0
 		}
 	}
 }
 
-// run is one dispatch at work.
-type run struct {
-	newsroom *Newsroom
-	options  Options
-	pace     *pace
-	wires    []*wire
-	edition  *edition
-	variants map[int64]*render.Message
-	mu       sync.Mutex // guards tally and paused
-	tally    Tally
-	paused   bool // the server finds fault with us: going on would only make it worse
-}
-
-func (r *run) close() {
-	for _, w := range r.wires {
-		w.close()
-	}
-}
-
-// round claims some deliveries and sends them. more says whether it is worth asking for another round.
+// round sends under one revision of the digest until nothing is due, or something has changed. more says whether it is worth
+// asking for another round.
 func (r *run) round(ctx context.Context, d Digest) (more bool, err error) {
-	n := r.newsroom
-	if ctx.Err() != nil {
-		return false, nil
-	}
-	now := r.options.Now()
-	d, err = n.begin(ctx, now, d)
-	if err != nil || !d.Held.IsZero() || d.State != Ready {
+	n, now := r.newsroom, r.now()
+	if d, err = n.begin(ctx, now, d); err != nil || !d.Held.IsZero() || d.State != Ready {
 		return false, err
 	}
 	if !now.Before(d.Latest) {
 		return false, n.expire(ctx, now, d)
 	}
+	if _, paused := r.manners.paused(now); paused {
+		return false, nil
+	}
 	if err := r.edit(ctx, d); err != nil {
 		return false, err
 	}
-	fence := migrations.NewKey(now)
-	jobs, err := n.claim(ctx, now, d, fence, round*len(r.wires))
-	if err != nil || len(jobs) == 0 {
-		return false, errors.Join(err, n.finish(ctx, now, d))
+	before := r.sent.Load() + r.failed.Load() + r.doubtful.Load() + r.skipped.Load()
+	err = r.send(ctx)
+	progress := r.sent.Load()+r.failed.Load()+r.doubtful.Load()+r.skipped.Load() > before
+	if err != nil && !(progress && isAway(err)) {
+		return false, err
 	}
-	stop := n.keep(ctx, d, fence, r.options.Now)
-	err = r.deliver(ctx, d, jobs)
-	stop()
-	// Whatever was claimed and not sent, for whatever reason, is due again.
-	_, releaseErr := n.db.Write.ExecContext(context.WithoutCancel(ctx), `
-		UPDATE deliveries SET state = 'due' WHERE digest = $1 AND fence = $2 AND state = 'claimed'`, d.ID, fence)
-	if releaseErr != nil {
-		err = errors.Join(err, fmt.Errorf("release claimed deliveries: %w", releaseErr))
+	if ctx.Err() != nil {
+		return false, nil
 	}
-	if r.options.Progress != nil && err == nil {
-		report, err := n.Report(ctx, d)
-		if err != nil {
-			return false, err
-		}
-		r.options.Progress(r.tally, report)
+	due, err := n.dueNow(ctx, r.now(), r.digest)
+	if err != nil || due {
+		return due, err
 	}
-	return true, err
+	return false, n.finish(ctx, r.now(), r.digest, r.fence)
+}
+
+func isAway(err error) bool {
+	var away *awayError
+	return errors.As(err, &away)
 }
 
 // edit opens the digest's edition, anew when there is a new revision or date.
 func (r *run) edit(ctx context.Context, d Digest) error {
-	if r.edition != nil && r.edition.digest.Revision == d.Revision && r.edition.digest.Began.Equal(d.Began) {
+	fresh := r.edition == nil || r.digest.Revision != d.Revision || !r.digest.Began.Equal(d.Began)
+	r.digest = d
+	if !fresh {
 		return nil
 	}
 	e, err := r.newsroom.edition(ctx, d)
 	if err != nil {
 		return err
 	}
-	r.edition, r.variants = e, map[int64]*render.Message{}
-	return nil
+	r.edition, r.press = e, newPress(r.newsroom, e)
+	if r.options.Progress == nil {
+		return nil
+	}
+	report, err := r.newsroom.Report(ctx, d)
+	r.prepared, r.left = report.Prepared, report.Due
+	r.left += int(r.sent.Load() + r.failed.Load() + r.doubtful.Load() + r.skipped.Load())
+	return err
 }
 
-// deliver sends the jobs over all connections and returns when each is settled.
-func (r *run) deliver(ctx context.Context, d Digest, jobs []job) error {
-	if err := r.prepare(ctx, d, jobs); err != nil {
-		return err
-	}
-	recorder := newRecorder(r.newsroom, d, r.options.Now)
-	defer recorder.close()
-	queue := make(chan job)
-	failures := make(chan error, len(r.wires))
-	stop, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, w := range r.wires {
-		go func() {
-			err := r.work(ctx, stop, w, recorder, queue)
-			if err != nil {
-				cancel() // the others finish the message they are at
-			}
-			failures <- err
-		}()
-	}
-	for _, j := range jobs {
-		select {
-		case queue <- j:
-			continue
-		case <-stop.Done():
+// grace is how long what is on the wire may take to finish after the process was told to stop.
+const grace = 8 * time.Second
+
+// withGrace ends some time after ctx does: for what is on the wire then.
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	patient, cut := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if pause(patient, grace) == nil {
+			cut()
 		}
-		break
+	})
+	return patient, func() {
+		stop()
+		cut()
 	}
-	close(queue)
-	var first error // the others stopped because of it, or say the same
-	for range r.wires {
-		if err := <-failures; first == nil {
-			first = err
+}
+
+// send runs the connections: one at first, more as it goes well.
+func (r *run) send(ctx context.Context) error {
+	begin, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.cancel = cancel
+	r.recalled.Store(false)
+	wireCtx, cut := withGrace(ctx)
+	defer cut()
+	r.recorder = newRecorder(r, r.journal)
+	go r.recorder.work()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watch(begin, ctx)
+	}()
+	err := r.connect(begin, wireCtx)
+	cancel()
+	<-watched
+	r.recorder.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Join(r.recorder.failure, r.failure, err)
+}
+
+// connect has each connection do its work, as many at once as manners allow, and waits for all.
+func (r *run) connect(ctx, wireCtx context.Context) error {
+	type end struct {
+		wire *wire
+		err  error
+	}
+	ends := make(chan end)
+	working := map[*wire]bool{}
+	start := func() {
+		for _, w := range r.wires[:min(r.manners.width(), len(r.wires))] {
+			if !working[w] && ctx.Err() == nil {
+				working[w] = true
+				w.run = r
+				go func() { ends <- end{w, w.work(ctx, wireCtx)} }()
+			}
+		}
+	}
+	var first error
+	finishing := false
+	for start(); len(working) > 0; {
+		select {
+		case <-r.manners.widened:
+			if !finishing {
+				start()
+			}
+		case e := <-ends:
+			delete(working, e.wire)
+			finishing = finishing || e.wire.done || e.err != nil
+			if e.err == nil {
+				continue
+			}
+			if first == nil || isAway(first) {
+				first = e.err // the others stop because of it, or say the same
+			}
+			if !isAway(e.err) {
+				r.stop()
+			}
 		}
 	}
 	return first
 }
 
-// prepare builds the messages of the variants the jobs need; the jobs come in the order of their variants, so only few
-// are kept.
-func (r *run) prepare(ctx context.Context, d Digest, jobs []job) error {
-	needed := map[int64]bool{}
-	for _, j := range jobs {
-		needed[j.variant] = true
-	}
-	for number := range r.variants {
-		if !needed[number] {
-			delete(r.variants, number)
+// watch looks after what may change while a digest is being sent: a hold, a withdrawal, the latest time. It shows the
+// progress, keeps the lease while nothing is recorded, and lets letters go ahead of the digest. ctx ends with the round, whole
+// with the dispatch.
+func (r *run) watch(ctx, whole context.Context) {
+	letters := make(chan struct{}, 1)
+	letters <- struct{}{}
+	for beat := 0; pause(ctx, 200*time.Millisecond) == nil; beat++ {
+		if r.options.Progress != nil {
+			r.options.Progress(r.progress())
 		}
-	}
-	for number := range needed {
-		if _, built := r.variants[number]; built {
+		changed, err := r.changed(ctx, r.newsroom.db.Read, r.now())
+		if changed && err == nil {
+			r.recalled.Store(true)
+		}
+		if beat%5 != 4 {
 			continue
 		}
-		var topics string
-		err := r.newsroom.db.Read.QueryRowContext(ctx, `SELECT topics FROM variants WHERE digest = $1 AND variant = $2`, d.ID, number).Scan(&topics)
-		if err != nil {
-			return fmt.Errorf("read variant %d: %w", number, err)
+		select {
+		case <-letters:
+			go func() {
+				// Trouble shows in the letters themselves, which are due again, and in the digest, which has the same relay.
+				_, _ = r.newsroom.DispatchLetters(whole, r.options)
+				letters <- struct{}{}
+			}()
+		default: // still at it
 		}
-		body, err := r.edition.variant(number, strings.Split(topics, ","))
-		if errors.Is(err, ErrNothingLeft) {
-			r.variants[number] = nil
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if r.variants[number], err = r.edition.message(body); err != nil {
-			return fmt.Errorf("build variant %d: %w", number, err)
+		if beat%50 == 49 {
+			r.recorder.keep()
 		}
 	}
-	return nil
+	<-letters
 }
 
-// grace is how long a message that is on the wire may take to finish after the process was told to stop.
-const grace = 8 * time.Second
-
-// work sends jobs over one connection, one after the other, until the queue is closed. The outcome of each is written down
-// together with the doubt of the next.
-func (r *run) work(ctx, stop context.Context, w *wire, recorder *recorder, queue <-chan job) (err error) {
-	wireCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		if pause(wireCtx, grace) == nil {
-			cancel()
-		}
-	})()
-	var last *settled
-	defer func() { err = errors.Join(err, recorder.write(last, nil)) }()
-	var buffer []byte
-	for j := range queue {
-		if stop.Err() != nil {
-			return nil
-		}
-		j.revision = r.edition.digest.Revision
-		message := r.variants[j.variant]
-		if !j.present || message == nil {
-			if err := r.skip(recorder, j, message == nil); err != nil {
-				return err
-			}
-			continue
-		}
-		if buffer, err = r.splice(buffer[:0], message, j); err != nil {
-			last = r.unsendable(recorder, last, j, err)
-			continue
-		}
-		var unwritten error // what cannot be written down must not be sent: the run ends
-		envelope := smtp.Envelope{From: r.sender(j), To: j.address}
-		reply, err := w.send(wireCtx, envelope, buffer, func() error {
-			err := recorder.write(last, &j)
-			if err != nil && !errors.Is(err, smtp.ErrSkip) {
-				unwritten = err
-				return err
-			}
-			last = nil
-			return err
-		})
-		if err := errors.Join(err, unwritten); err != nil {
-			return err
-		}
-		if errors.Is(reply.Err, smtp.ErrSkip) {
-			r.count(func(t *Tally) { t.Skipped++ })
-			continue
-		}
-		if last != nil { // no doubt was written: the last outcome waits no longer
-			if err := recorder.write(last, nil); err != nil {
-				return err
-			}
-		}
-		last = r.judge(j, reply)
-	}
-	return nil
-}
-
-// judge turns a reply into what follows from it.
-func (r *run) judge(j job, reply smtp.Reply) *settled {
-	outcome := smtp.Judge(reply)
-	r.count(func(t *Tally) {
-		switch outcome.Verdict {
-		case smtp.Sent:
-			t.Sent++
-		case smtp.Failed:
-			t.Failed++
-		case smtp.Doubtful:
-			t.Doubtful++
-		default:
-			t.Later++
-		}
-		if outcome.Pause && !r.paused {
-			r.paused = true
-			t.Alerts = append(t.Alerts, fmt.Sprintf("the server finds fault with the sender, nobody is mailed until the next run: %d %s", reply.Code, reply.Text))
-		}
-	})
-	return &settled{job: j, outcome: outcome, reply: reply, revision: j.revision}
-}
-
-// skip settles a delivery nobody wants any more, or in which nothing is left.
-func (r *run) skip(recorder *recorder, j job, empty bool) error {
-	r.count(func(t *Tally) { t.Skipped++ })
-	return r.newsroom.db.Tx(context.Background(), func(tx *sql.Tx) error {
-		now := r.options.Now()
-		if j.present && empty {
-			return settleSkipped(context.Background(), tx, now, recorder.digest, &j, "everything in it was withdrawn")
-		}
-		return r.newsroom.refile(context.Background(), tx, now, recorder.digest, &j)
-	})
-}
-
-// unsendable settles a delivery whose message cannot be made: an address that must not stand in a header, for instance.
-func (r *run) unsendable(recorder *recorder, last *settled, j job, err error) *settled {
-	r.count(func(t *Tally) {
-		t.Failed++
-		t.Alerts = append(t.Alerts, fmt.Sprintf("the mail for reader %d cannot be made: %v", j.subscriber, err))
-	})
-	if last != nil {
-		if err := recorder.write(last, nil); err != nil {
-			return last
-		}
-	}
-	return &settled{
-		job: j, outcome: smtp.Outcome{Verdict: smtp.Failed},
-		reply: smtp.Reply{Phase: smtp.PhaseMail, Err: err},
+func (r *run) progress() Progress {
+	t := r.tally()
+	return Progress{
+		Newsletter: r.digest.Newsletter, Day: r.digest.Day, Prepared: r.prepared, Tally: t,
+		Left: max(0, r.left-t.Sent-t.Failed-t.Doubtful-t.Skipped),
 	}
 }
 
-func (r *run) count(change func(*Tally)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change(&r.tally)
-}
-
-// splice puts a reader's personal values into the variant's message.
-func (r *run) splice(buffer []byte, m *render.Message, j job) ([]byte, error) {
-	keys, newsletter := r.newsroom.keys, r.edition.digest.Newsletter
-	return m.Splice(buffer, render.Personal{
-		To:          j.address,
-		MessageID:   keys.MessageID(r.edition.digest.ID, r.edition.digest.Revision, j.subscriber),
-		Unsubscribe: keys.Token(subscribers.ToUnsubscribe, j.subscriber, newsletter, j.nonce),
-		Preferences: keys.Token(subscribers.ToPrefer, j.subscriber, newsletter, j.nonce),
-		Since:       j.signedUp.In(r.edition.zone),
-	})
-}
-
-// sender is the envelope sender: the same for a reader from day to day, which greylisting servers remember, and telling
-// whose mail it was if it comes back.
-func (r *run) sender(j job) string {
-	return r.newsroom.keys.Sender(r.edition.digest.Newsletter, j.subscriber) + "@" + r.edition.frozen.Senders.BounceDomain
+// changed says whether the digest is not any more what this round began with.
+func (r *run) changed(ctx context.Context, q querier, now time.Time) (bool, error) {
+	d, err := scanDigest(q.QueryRowContext(ctx, `SELECT `+digestColumns+` FROM digests WHERE id = $1`, r.digest.ID).Scan)
+	if err != nil {
+		return false, fmt.Errorf("look at the digest again: %w", err)
+	}
+	return !d.Held.IsZero() || d.State != Ready || d.Revision != r.digest.Revision || !d.Began.Equal(r.digest.Began) ||
+		!now.Before(d.Latest), nil
 }
 
 // begin notes when the sending of a digest began and reads its present state.
@@ -378,113 +420,46 @@ func (n *Newsroom) begin(ctx context.Context, now time.Time, d Digest) (Digest, 
 	return n.Digest(ctx, d.Newsletter, d.Day)
 }
 
-// claim takes deliveries that are due, in the order of their variants, for a lease.
-func (n *Newsroom) claim(ctx context.Context, now time.Time, d Digest, fence int64, most int) ([]job, error) {
-	_, err := n.db.Write.ExecContext(ctx, `
-		WITH next AS MATERIALIZED (
-			SELECT subscriber FROM deliveries WHERE digest = $1 AND state = 'due' AND due <= $2
-			ORDER BY variant, subscriber LIMIT $3`+n.db.SkipLocked()+`)
-		UPDATE deliveries SET state = 'claimed', fence = $4, lease = $5
-		WHERE digest = $1 AND subscriber IN (SELECT subscriber FROM next) AND state = 'due'`,
-		d.ID, now.UnixMilli(), most, fence, now.Add(lease).UnixMilli())
-	if err != nil {
-		return nil, fmt.Errorf("claim deliveries: %w", err)
-	}
-	jobs, err := all(ctx, n.db.Write, func(scan func(...any) error) (job, error) {
-		var j job
-		var address sql.NullString
-		var nonce, signedUp sql.NullInt64
-		err := scan(&j.subscriber, &j.variant, &j.attempts, &address, &nonce, &signedUp)
-		j.fence, j.address, j.present = fence, address.String, address.Valid
-		j.nonce, j.signedUp = nonce.Int64, instant(signedUp)
-		return j, err
-	}, `SELECT d.subscriber, d.variant, d.attempts, a.address, a.nonce, a.signed_up
-		FROM deliveries d LEFT JOIN audience a ON a.subscriber = d.subscriber AND a.newsletter = $1
-		WHERE d.digest = $2 AND d.state = 'claimed' AND d.fence = $3
-		ORDER BY d.variant, d.subscriber`, d.Newsletter, d.ID, fence)
-	if err != nil {
-		return nil, fmt.Errorf("read claimed deliveries: %w", err)
-	}
-	return jobs, nil
-}
-
-// keep renews the lease of a round while it lasts. The function it returns ends that.
-func (n *Newsroom) keep(ctx context.Context, d Digest, fence int64, clock func() time.Time) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for pause(ctx, lease/3) == nil {
-			// A failure shows at the next doubt: a lease that was lost has another fence.
-			_, _ = n.db.Write.ExecContext(ctx, `
-				UPDATE deliveries SET lease = $1 WHERE digest = $2 AND fence = $3 AND state IN ('claimed', 'doubtful')`,
-				clock().Add(lease).UnixMilli(), d.ID, fence)
-		}
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
-}
-
-// refile finds a place for a claimed delivery whose conditions have changed: out of the audience or without news, it is
-// skipped; with another choice of topics, it gets that variant; otherwise (held, revised) it is due again.
-func (n *Newsroom) refile(ctx context.Context, tx *sql.Tx, now time.Time, d Digest, j *job) error {
+// refile finds a place for a delivery that is due and must not be sent as it is: out of the audience or without news, its
+// reader is skipped; with another choice of topics, gets that variant.
+func (r *run) refile(ctx context.Context, tx *sql.Tx, now time.Time, p position) error {
 	var choice int64
 	var topics string
 	err := tx.QueryRowContext(ctx, `
 		SELECT c.id, c.topics FROM audience a JOIN choices c ON c.id = a.choice WHERE a.newsletter = $1 AND a.subscriber = $2`,
-		d.Newsletter, j.subscriber).Scan(&choice, &topics)
+		r.digest.Newsletter, p.subscriber).Scan(&choice, &topics)
 	if errors.Is(err, sql.ErrNoRows) {
-		return settleSkipped(ctx, tx, now, d, j, "no longer subscribed")
+		r.skipped.Add(1)
+		return settleSkipped(ctx, tx, now, r.digest.ID, p, Due, "no longer subscribed")
 	}
 	if err != nil {
 		return fmt.Errorf("read reader's choice: %w", err)
 	}
-	e, err := n.edition(ctx, d)
-	if err != nil {
-		return err
-	}
-	variant, err := n.fit(ctx, tx, e, choice, strings.Split(topics, ","))
+	variant, err := r.newsroom.fit(ctx, tx, r.edition, choice, strings.Split(topics, ","))
 	if err != nil {
 		return err
 	}
 	if variant == 0 {
-		return settleSkipped(ctx, tx, now, d, j, "none of the chosen topics has news")
+		r.skipped.Add(1)
+		return settleSkipped(ctx, tx, now, r.digest.ID, p, Due, "none of the chosen topics has news")
 	}
 	_, err = tx.ExecContext(ctx, `
-		UPDATE deliveries SET state = 'due', variant = $1 WHERE digest = $2 AND subscriber = $3 AND fence = $4 AND state = 'claimed'`,
-		variant, d.ID, j.subscriber, j.fence)
+		UPDATE deliveries SET variant = $1, due = $2 WHERE digest = $3 AND variant = $4 AND subscriber = $5 AND state = 'due'`,
+		variant, now.UnixMilli(), r.digest.ID, p.variant, p.subscriber)
 	if err != nil {
 		return fmt.Errorf("refile delivery: %w", err)
 	}
 	return nil
 }
 
-func settleSkipped(ctx context.Context, tx *sql.Tx, now time.Time, d Digest, j *job, why string) error {
+// settleSkipped records that a delivery is not needed any more. from is the state it must be in.
+func settleSkipped(ctx context.Context, tx *sql.Tx, now time.Time, digest int64, p position, from State, why string) error {
 	_, err := tx.ExecContext(ctx, `
-		UPDATE deliveries SET state = 'skipped', settled = $1, reply = $2
-		WHERE digest = $3 AND subscriber = $4 AND fence = $5 AND state = 'claimed'`,
-		now.UnixMilli(), why, d.ID, j.subscriber, j.fence)
+		UPDATE deliveries SET state = 'skipped', due = NULL, settled = $1, reply = $2
+		WHERE digest = $3 AND variant = $4 AND subscriber = $5 AND state = $6`,
+		now.UnixMilli(), why, digest, p.variant, p.subscriber, string(from))
 	if err != nil {
 		return fmt.Errorf("skip delivery: %w", err)
-	}
-	return nil
-}
-
-// recover gives back what the dead held: on SQLite, where the lock of the dispatcher is ours, all of it; on PostgreSQL what
-// has outlived its lease. Doubtful deliveries stay so unless the newsletter says they are to be sent again.
-func (n *Newsroom) recover(ctx context.Context, now time.Time, d Digest, resend, locked bool) error {
-	ended := now.UnixMilli()
-	if locked {
-		ended = 1 << 62
-	}
-	_, err := n.db.Write.ExecContext(ctx, `UPDATE deliveries SET state = 'due' WHERE digest = $1 AND state = 'claimed' AND lease < $2`, d.ID, ended)
-	if err == nil && resend {
-		_, err = n.db.Write.ExecContext(ctx, `UPDATE deliveries SET state = 'due' WHERE digest = $1 AND state = 'doubtful' AND lease < $2`, d.ID, ended)
-	}
-	if err != nil {
-		return fmt.Errorf("recover deliveries: %w", err)
 	}
 	return nil
 }
@@ -492,25 +467,36 @@ func (n *Newsroom) recover(ctx context.Context, now time.Time, d Digest, resend,
 // expire gives up what is left when the latest time has come: yesterday's news is not sent tomorrow.
 func (n *Newsroom) expire(ctx context.Context, now time.Time, d Digest) error {
 	_, err := n.db.Write.ExecContext(ctx, `
-		UPDATE deliveries SET state = 'expired', settled = $1
-		WHERE digest = $2 AND (state = 'due' OR state = 'claimed' AND lease < $1)`, now.UnixMilli(), d.ID)
+		UPDATE deliveries SET state = 'expired', due = NULL, settled = $1 WHERE digest = $2 AND state = 'due'`, now.UnixMilli(), d.ID)
 	if err != nil {
 		return fmt.Errorf("expire deliveries: %w", err)
 	}
-	return n.finish(ctx, now, d)
+	return n.finish(ctx, now, d, 0)
 }
 
-// finish marks a digest as done when nothing of it is left to send.
-// Where doubtful deliveries are sent again, they are left too, until the latest time.
-func (n *Newsroom) finish(ctx context.Context, now time.Time, d Digest) error {
-	open := ""
+// dueNow says whether something of a digest could be sent now.
+func (n *Newsroom) dueNow(ctx context.Context, now time.Time, d Digest) (due bool, err error) {
+	err = n.db.Write.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM deliveries WHERE digest = $1 AND due <= $2 AND state = 'due')
+			OR EXISTS (SELECT 1 FROM deliveries WHERE digest = $1 AND due IS NULL AND state = 'due')`, d.ID, now.UnixMilli()).Scan(&due)
+	if err != nil {
+		return false, fmt.Errorf("look for what is due: %w", err)
+	}
+	return due, nil
+}
+
+// finish marks a digest as done when nothing of it is due or in the hands of another dispatcher; where doubtful deliveries
+// are to be sent again, not before its latest time.
+func (n *Newsroom) finish(ctx context.Context, now time.Time, d Digest, fence int64) error {
+	resend := 0
 	if l, ok := n.Newsletter(d.Newsletter); ok && l.Resend && now.Before(d.Latest) {
-		open = string(Doubtful)
+		resend = 1
 	}
 	_, err := n.db.Write.ExecContext(ctx, `
-		UPDATE digests SET state = 'done' WHERE id = $1 AND state = 'ready'
-			AND NOT EXISTS (SELECT 1 FROM deliveries WHERE digest = $1 AND state = 'due')
-			AND NOT EXISTS (SELECT 1 FROM deliveries WHERE digest = $1 AND state IN ('claimed', $2))`, d.ID, open)
+		UPDATE digests SET state = 'done' WHERE id = $1 AND state = 'ready' AND NOT EXISTS (
+			SELECT 1 FROM deliveries d WHERE d.digest = $1 AND (d.state = 'due' OR d.state = 'doubtful' AND (
+				CAST($2 AS BIGINT) = 1 OR d.fence IN (SELECT x.fence FROM dispatchers x WHERE x.fence <> $3 AND x.lease > $4))))`,
+		d.ID, resend, fence, now.UnixMilli())
 	if err != nil {
 		return fmt.Errorf("finish digest: %w", err)
 	}

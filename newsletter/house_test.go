@@ -65,7 +65,7 @@ func newHouse(t testing.TB, db *migrations.Database, l Newsletter) *house {
 			Newsletter: mail.Address{Name: "Talbote", Address: "morgen@paper.test"}, ReplyTo: mail.Address{Address: "redaktion@paper.test"},
 			Letter: mail.Address{Name: "Talbote", Address: "anmeldung@paper.test"}, BounceDomain: "bounce.paper.test", MailDomain: "paper.test",
 		},
-		Relay: h.relay.config(), Connections: 2, DeleteAfter: 7 * 24 * time.Hour,
+		Relay: h.relay.config(), Connections: 2, JournalBase: filepath.Join(t.TempDir(), "replies"), DeleteAfter: 7 * 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)

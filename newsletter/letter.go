@@ -1,6 +1,7 @@
 package newsletter
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -39,7 +40,7 @@ func (n *Newsroom) DispatchLetters(ctx context.Context, o Options) (t Tally, err
 	if err := n.registry.VoidLetterLeases(ctx, over); err != nil {
 		return t, err
 	}
-	w := &wire{relay: n.Relay, most: n.PerSession, pace: newPace(n.PerSecond)}
+	w := &wire{relay: n.Relay, most: n.PerSession}
 	defer w.close()
 	for ctx.Err() == nil {
 		letters, err := n.registry.ClaimLetters(ctx, o.Now(), migrations.NewKey(o.Now()), lease, 20)
@@ -58,7 +59,9 @@ func (n *Newsroom) DispatchLetters(ctx context.Context, o Options) (t Tally, err
 
 // sendLetter sends one letter and records what became of it.
 func (n *Newsroom) sendLetter(ctx context.Context, w *wire, clock func() time.Time, l subscribers.Letter, t *Tally) (paused bool, err error) {
-	ctx = context.WithoutCancel(ctx) // one that is begun is finished: it takes no longer than the server does
+	wireCtx, cut := withGrace(ctx) // one that is begun is finished, if the server is quick about it
+	defer cut()
+	ctx = context.WithoutCancel(ctx)
 	made, err := n.letterMail(ctx, clock(), l)
 	if err != nil {
 		return false, err
@@ -68,12 +71,16 @@ func (n *Newsroom) sendLetter(ctx context.Context, w *wire, clock func() time.Ti
 		return false, fmt.Errorf("build letter: %w", err)
 	}
 	id := n.keys.MessageID(l.ID)
-	data, err := message.Splice(nil, render.Personal{To: l.Address, MessageID: id, Action: l.Token})
+	data, err := message.Splice(nil, &render.Personal{To: l.Address, MessageID: []byte(id), Action: []byte(l.Token)})
 	if err != nil {
 		return false, fmt.Errorf("build letter: %w", err)
 	}
 	envelope := smtp.Envelope{From: n.keys.Sender(l.Newsletter, l.Subscriber) + "@" + n.Senders.BounceDomain, To: l.Address}
-	reply, err := w.send(ctx, envelope, data, func() error {
+	begin, err := n.turn(ctx, clock(), 1)
+	if err != nil || pause(wireCtx, begin.Sub(clock())) != nil {
+		return err != nil, err
+	}
+	reply, err := w.send(wireCtx, envelope, data, func() error {
 		held, err := n.registry.DoubtLetter(ctx, clock(), l.ID, l.Fence)
 		if err == nil && !held {
 			err = errNotHeld
@@ -113,6 +120,9 @@ func (n *Newsroom) sendLetter(ctx context.Context, w *wire, clock func() time.Ti
 	}
 	return outcome.Pause, n.db.Tx(ctx, func(tx *sql.Tx) error { return n.reportDead(ctx, tx, clock(), l.Subscriber, reply) })
 }
+
+// errNotHeld is what a letter's launch gets when nobody wants the letter any more.
+var errNotHeld = fmt.Errorf("conditions have changed: %w", smtp.ErrSkip)
 
 // settleLetter records an outcome. A letter that was deleted meanwhile, with the sign-up it belonged to, needs none.
 func (n *Newsroom) settleLetter(ctx context.Context, now time.Time, l subscribers.Letter, s subscribers.Settled) error {
@@ -176,8 +186,10 @@ func (n *Newsroom) letterMail(ctx context.Context, now time.Time, l subscribers.
 
 // Nobody are the personal values of a mail that belongs to no reader: a preview, a test. Its links open nothing.
 func Nobody(to string, now time.Time) render.Personal {
-	const token = "00000000000000000000000000000000000000000000"
-	return render.Personal{To: to, MessageID: fmt.Sprintf("test-%d", now.UnixNano()), Unsubscribe: token, Preferences: token, Since: now}
+	token := bytes.Repeat([]byte("0"), render.TokenLength)
+	return render.Personal{
+		To: to, MessageID: fmt.Appendf(nil, "test-%d", now.UnixNano()), Unsubscribe: token, Preferences: token, Since: now,
+	}
 }
 
 // SendTest mails the digest as it would be now to some addresses. Nothing is stored or counted.
@@ -187,16 +199,16 @@ func (n *Newsroom) SendTest(ctx context.Context, now time.Time, l Newsletter, ad
 	if err != nil {
 		return problems, err
 	}
-	body, err := e.variant(0, l.Topics)
+	e.print("[TEST] ")
+	v, err := e.variant(0, l.Topics)
 	if err != nil {
 		return problems, err
 	}
-	body.Subject = "[TEST] " + body.Subject
-	message, err := e.message(body)
+	message, err := e.message(v)
 	if err != nil {
 		return problems, err
 	}
-	w := &wire{relay: n.Relay, pace: newPace(n.PerSecond)}
+	w := &wire{relay: n.Relay}
 	defer w.close()
 	for i, address := range addresses {
 		to, err := subscribers.ParseAddress(address)
@@ -218,14 +230,14 @@ func (n *Newsroom) SendAlert(ctx context.Context, now time.Time, to, text string
 	if err != nil {
 		return fmt.Errorf("build alert: %w", err)
 	}
-	w := &wire{relay: n.Relay, pace: newPace(0)}
+	w := &wire{relay: n.Relay}
 	defer w.close()
 	return n.sendOnce(ctx, w, message, Nobody(to, now))
 }
 
 // sendOnce sends a mail that is nobody's delivery; any reply but acceptance is an error.
 func (n *Newsroom) sendOnce(ctx context.Context, w *wire, m *render.Message, p render.Personal) error {
-	data, err := m.Splice(nil, p)
+	data, err := m.Splice(nil, &p)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (n *Newsroom) sendAll(ctx context.Context, p Plan, due []Digest, m *Morning
 		return n.account(ctx, m)
 	}
 	defer unlock()
-	letters, err := n.DispatchLetters(ctx, p.Options)
+	letters, err := n.DispatchLetters(ctx, p.Options) // always ahead of digests
 	m.Letters = letters
 	if err != nil {
 		return err
@@ -143,26 +143,45 @@ func (n *Newsroom) sendAll(ctx context.Context, p Plan, due []Digest, m *Morning
 	if err != nil {
 		return err
 	}
+	if err := n.bury(ctx, p.Now(), n.db.Path() != ""); err != nil {
+		return err
+	}
+	if len(open) == 0 {
+		return n.account(ctx, m)
+	}
+	err = n.dispatchAll(ctx, p, open, m)
+	return errors.Join(err, n.account(ctx, m))
+}
+
+// dispatchAll sends digests, one after the other.
+func (n *Newsroom) dispatchAll(ctx context.Context, p Plan, open []Digest, m *Morning) (err error) {
+	x, err := n.enlist(ctx, p.Options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.close(ctx, !errors.Is(err, errUnrecorded))) }()
 	for _, d := range open {
-		l, _ := n.Newsletter(d.Newsletter)
-		if err := n.recover(ctx, p.Now(), d, l.Resend, n.db.Path() != ""); err != nil {
+		if err := n.resend(ctx, p.Now(), d); err != nil {
 			return err
 		}
 		overdue := !p.Now().Before(d.Latest)
-		tally, err := n.Dispatch(ctx, d, p.Options)
+		tally, err := x.dispatch(ctx, d)
 		result := m.result(d)
 		result.Tally = tally
 		result.Overdue = overdue
-		var away *awayError
-		if errors.As(err, &away) { // its deliveries wait for the next run
-			m.Problems = append(m.Problems, away)
-			break
+		if isAway(err) { // its deliveries wait for the next run
+			m.Problems = append(m.Problems, err)
+			return nil
 		}
 		if err != nil {
-			return errors.Join(err, n.account(ctx, m))
+			return err
 		}
 	}
-	return n.account(ctx, m)
+	if until, paused := x.manners.paused(p.Now()); paused {
+		m.Problems = append(m.Problems, fmt.Errorf("nothing is sent until %s: the server found fault with the sender ('depesche status')",
+			n.InZone(until).Format("15:04")))
+	}
+	return nil
 }
 
 // unfinished are the digests of which something is left: those that are due, and earlier ones whose latest time has not
@@ -240,7 +259,8 @@ func (n *Newsroom) wake(ctx context.Context, p Plan) (at time.Time, waiting bool
 	}
 	var due sql.NullInt64
 	err = n.db.Write.QueryRowContext(ctx, `
-		SELECT MIN(CASE WHEN d.due < g.latest THEN d.due ELSE g.latest END) FROM deliveries d JOIN digests g ON g.id = d.digest
+		SELECT MIN(CASE WHEN d.due < g.latest THEN COALESCE(d.due, g.planned) ELSE g.latest END)
+		FROM digests g JOIN deliveries d ON d.digest = g.id
 		WHERE g.state = 'ready' AND g.held IS NULL AND d.state = 'due' AND (g.newsletter = $1 OR $1 = '')`, p.Newsletter).Scan(&due)
 	if err != nil {
 		return at, false, fmt.Errorf("find what is due next: %w", err)

@@ -26,7 +26,8 @@ type Settings struct {
 	Relay       smtp.Relay
 	Connections int           // to the relay at once
 	PerSession  int           // messages before a connection is renewed, 0: no limit
-	PerSecond   float64       // messages a second in all, 0: no limit
+	Manners     Manners       // limits towards the relay and recipients' servers
+	JournalBase string        // where journals of replies are kept: a path to which a dispatcher's name is added
 	DeleteAfter time.Duration // when an unconfirmed sign-up is deleted: the letter says so
 }
 

@@ -5,70 +5,99 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"depesche/newsletter/smtp"
 )
 
-// recorder writes down what happens to deliveries, for all connections together: replies that came and doubts about to
-// arise go into one transaction, so that safety costs one fsync for many messages and not one each.
+// recorder writes down what happens to deliveries, for all connections together: what became of the last windows and the
+// doubts of the next go into one transaction, so that safety costs one fsync for many messages (group commit).
 //
-// A connection hands in the reply to its last message together with the doubt of its next one, before that one's final dot.
-// So at most one delivery of a connection is doubtful at any moment, and after a kill just that one stays so.
+// A connection orders windows ahead of its need and hands them in when every message in them is settled. Nothing it is given
+// was not committed as doubtful first.
 type recorder struct {
-	newsroom *Newsroom
-	digest   Digest
-	clock    func() time.Time
-	records  chan record
-	done     chan struct{}
+	run     *run
+	records chan record
+	done    chan struct{}
+	broken  chan struct{} // closed when nothing can be written any more
+	failure error         // why; read it after broken is closed
+	journal *journal
+	take    int64     // number of the last commit
+	cursor  position  // of the last delivery taken for its first try
+	retried time.Time // when retries were last looked for
 }
 
-// record is what one connection wants written.
-type record struct {
-	settled *settled // the outcome of its last message, nil if none
-	doubt   *job     // the message whose dot is to leave next, nil if none
-	answer  chan error
-}
+// position is a place in the order in which deliveries are sent.
+type position struct{ variant, subscriber int64 }
 
-// settled is a delivery with its outcome.
-type settled struct {
-	job
-	outcome  smtp.Outcome
-	reply    smtp.Reply
-	revision int64
-}
-
-// errNotHeld is what a doubt gets when the delivery is not this dispatcher's to send any more.
-var errNotHeld = fmt.Errorf("conditions have changed: %w", smtp.ErrSkip)
-
-func newRecorder(n *Newsroom, d Digest, clock func() time.Time) *recorder {
-	r := &recorder{newsroom: n, digest: d, clock: clock, records: make(chan record), done: make(chan struct{})}
-	go r.run()
-	return r
-}
-
-// write returns when everything in the record is committed. For a doubt, nil means: written down, the dot may leave.
-func (r *recorder) write(settled *settled, doubt *job) error {
-	if settled == nil && doubt == nil {
-		return nil
+func (p position) compare(q position) int {
+	if p.variant != q.variant {
+		return int(min(max(p.variant-q.variant, -1), 1))
 	}
-	answer := make(chan error, 1)
-	r.records <- record{settled, doubt, answer}
-	return <-answer
+	return int(min(max(p.subscriber-q.subscriber, -1), 1))
 }
 
-// close ends the recorder once every record handed in is written.
-func (r *recorder) close() {
-	close(r.records)
-	<-r.done
+// record is what a connection wants written: a window that is settled, or a window to come.
+type record struct {
+	settled *window
+	order   *order
 }
 
-func (r *recorder) run() {
+// order asks for a window of at most so many deliveries.
+type order struct {
+	most   int
+	answer chan *window // nil: there is nothing more to do now
+}
+
+var (
+	// errFenced means that this dispatcher was declared dead, or an editor changed what it is at.
+	errFenced = errors.New("another dispatcher has taken over")
+
+	// errUnrecorded means that replies are in the journal that the database does not have.
+	errUnrecorded = errors.New("not all replies could be recorded")
+)
+
+func newRecorder(r *run, j *journal) *recorder {
+	return &recorder{
+		run: r, journal: j, records: make(chan record, 64), done: make(chan struct{}), broken: make(chan struct{}),
+	}
+}
+
+// order asks for the next window. The answer comes when its doubts are committed.
+func (r *recorder) order(most int) <-chan *window {
+	o := &order{most: most, answer: make(chan *window, 1)}
+	select {
+	case r.records <- record{order: o}:
+	case <-r.broken:
+		o.answer <- nil
+	}
+	return o.answer
+}
+
+// hand in a window in which nothing is open any more.
+func (r *recorder) hand(w *window) {
+	select {
+	case r.records <- record{settled: w}:
+	case <-r.broken: // its replies are in the journal: the next start finds them there
+	}
+}
+
+// keep renews the lease while there is nothing to write.
+func (r *recorder) keep() {
+	select {
+	case r.records <- record{}:
+	default: // something is being written: the lease with it
+	}
+}
+
+// work commits until the records are closed.
+func (r *recorder) work() {
 	defer close(r.done)
 	for first := range r.records {
 		batch := []record{first}
-		for more := true; more; {
+		for more := true; more && len(batch) < cap(r.records); {
 			select {
 			case next, open := <-r.records:
 				if more = open; open {
@@ -82,98 +111,356 @@ func (r *recorder) run() {
 	}
 }
 
+// close ends the recorder once everything handed in is written.
+func (r *recorder) close() {
+	close(r.records)
+	<-r.done
+}
+
+// failed tells whether nothing can be written any more.
+func (r *recorder) failed() bool {
+	select {
+	case <-r.broken:
+		return true
+	default:
+		return false
+	}
+}
+
 // commit writes a batch. It is not to be interrupted: a reply that has come must be kept, whoever wants to stop.
 func (r *recorder) commit(batch []record) {
-	ctx := context.Background()
-	answers := make([]error, len(batch))
-	err := r.newsroom.db.Tx(ctx, func(tx *sql.Tx) error {
-		now := r.clock()
-		for i, record := range batch {
-			if record.settled != nil {
-				if err := r.settle(ctx, tx, now, record.settled); err != nil {
-					return err
-				}
-			}
-			if record.doubt == nil {
-				continue
-			}
-			held, err := r.doubt(ctx, tx, now, record.doubt)
-			if err != nil {
-				return err
-			}
-			if !held {
-				answers[i] = errNotHeld
-			}
+	var settled []*window
+	var orders []*order
+	for _, b := range batch {
+		if b.settled != nil {
+			settled = append(settled, b.settled)
 		}
-		return nil
-	})
-	for i, record := range batch {
-		record.answer <- errors.Join(err, answers[i])
+		if b.order != nil {
+			orders = append(orders, b.order)
+		}
 	}
-}
-
-// doubt marks a delivery as doubtful if it may still be sent: the very statement that writes the doubt carries every
-// condition (the reader in the audience with a choice that means this variant, the digest not held, not revised, not too
-// late, the delivery still ours). What it does not return is not sent.
-func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, j *job) (bool, error) {
-	var subscriber int64
-	err := tx.QueryRowContext(ctx, `
-		UPDATE deliveries SET state = 'doubtful', revision = $1, settled = $2
-		WHERE digest = $3 AND subscriber = $4 AND fence = $5 AND state = 'claimed'
-			AND EXISTS (SELECT 1 FROM digests g WHERE g.id = $3 AND g.revision = $1 AND g.held IS NULL AND g.latest > $2)
-			AND EXISTS (
-				SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $3 AND c.choice = a.choice
-				WHERE a.newsletter = $6 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
-		RETURNING subscriber`,
-		j.revision, now.UnixMilli(), r.digest.ID, j.subscriber, j.fence, r.digest.Newsletter).Scan(&subscriber)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, r.newsroom.refile(ctx, tx, now, r.digest, j)
+	var windows []*window
+	var err error
+	if !r.failed() {
+		windows, err = r.transact(settled, orders)
 	}
 	if err != nil {
-		return false, fmt.Errorf("write doubt: %w", err)
+		r.failure = fmt.Errorf("%w: %w", errUnrecorded, err)
+		close(r.broken)
+		r.run.stop()
 	}
-	return true, nil
+	if !r.failed() {
+		for _, w := range settled {
+			r.retire(w)
+		}
+	}
+	for i, o := range orders {
+		if i < len(windows) {
+			o.answer <- windows[i]
+		} else {
+			o.answer <- nil
+		}
+	}
 }
 
-// settle records an outcome.
-func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, s *settled) error {
-	state, counted, due, at := Due, 0, now, sql.NullInt64{}
-	switch s.outcome.Verdict {
-	case smtp.Sent:
-		state, counted, at = Sent, 1, stored(now)
-	case smtp.Failed:
-		state, counted, at = Failed, 1, stored(now)
-	case smtp.Doubtful:
-		state, counted, at = Doubtful, 1, stored(now)
-	case smtp.Later:
-		counted, due = 1, now.Add(retryAfter(s.attempts+1, s.reply))
-	case smtp.Again:
-		due = now.Add(time.Minute)
-	case smtp.Ours:
-		due = now.Add(30 * time.Minute)
+// retire gives the slots of a settled window back.
+func (r *recorder) retire(w *window) {
+	for i := range w.deliveries {
+		r.journal.release(w.deliveries[i].slot)
 	}
-	revision := s.revision
-	if state == Due {
-		revision = 0
+	r.run.recycle(w)
+}
+
+// transact writes what has settled, and doubts for the orders, in one transaction.
+func (r *recorder) transact(settled []*window, orders []*order) ([]*window, error) {
+	ctx := context.Background()
+	now := r.run.options.Now()
+	tx, err := r.run.newsroom.db.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("record replies: %w", err)
 	}
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	r.take++
+	if err := r.sign(ctx, tx, now); err != nil {
+		return nil, err
+	}
+	for _, w := range settled {
+		if err := r.settle(ctx, tx, now, w); err != nil {
+			return nil, err
+		}
+	}
+	taken, err := r.fetch(ctx, tx, now, orders)
+	if err != nil {
+		r.vacate(taken)
+		return nil, err
+	}
+	if err := tx.Commit(); err != nil && !r.committed(ctx) {
+		return nil, fmt.Errorf("record replies: commit: %w", err) // the slots stay as they are: nobody knows
+	}
+	r.run.commits.Add(1)
+	return r.deal(now, taken, orders), nil
+}
+
+// vacate frees the slots of deliveries whose doubts were not written.
+func (r *recorder) vacate(taken []delivery) {
+	for i := range taken {
+		if taken[i].slot != nil {
+			r.journal.release(taken[i].slot)
+		}
+	}
+}
+
+// sign renews the lease and says how far the dispatcher is. It is the fence of the whole transaction: whoever was declared
+// dead finds no row to sign and writes nothing.
+func (r *recorder) sign(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	result, err := tx.ExecContext(ctx, `UPDATE dispatchers SET lease = $1, take = $2, sent = $3, digest = $4 WHERE fence = $5`,
+		now.Add(lease).UnixMilli(), r.take, r.run.sent.Load(), r.run.digest.ID, r.run.fence)
+	if err != nil {
+		return fmt.Errorf("renew the dispatcher's lease: %w", err)
+	}
+	if signed, err := result.RowsAffected(); err != nil || signed == 0 {
+		return errors.Join(err, errFenced)
+	}
+	return nil
+}
+
+// committed reads back whether a commit whose answer was lost has happened: it is never assumed.
+func (r *recorder) committed(ctx context.Context) bool {
+	for try := range 10 {
+		if try > 0 && pause(ctx, time.Second) != nil {
+			return false
+		}
+		var take int64
+		err := r.run.newsroom.db.Write.QueryRowContext(ctx, `SELECT take FROM dispatchers WHERE fence = $1`, r.run.fence).Scan(&take)
+		if err == nil {
+			return take == r.take
+		}
+		if errors.Is(err, sql.ErrNoRows) {
+			return false
+		}
+	}
+	return false
+}
+
+// fetch takes deliveries for the orders: their doubts are written, and they have slots in the journal.
+func (r *recorder) fetch(ctx context.Context, tx *sql.Tx, now time.Time, orders []*order) (taken []delivery, err error) {
+	want := 0
+	for _, o := range orders {
+		want += o.most
+	}
+	want = min(want, len(r.journal.free))
+	if want == 0 || r.run.over() {
+		return nil, nil
+	}
+	for len(taken) < want {
+		some, more, err := r.next(ctx, tx, now, want-len(taken))
+		if err == nil {
+			some, err = r.run.manners.admit(ctx, tx, now, some)
+		}
+		for i := range some {
+			some[i].slot = r.journal.take(&some[i])
+		}
+		taken = append(taken, some...)
+		if err != nil || !more {
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+// next takes some deliveries: those whose retry is due every now and then, first tries in their order, and at the end
+// whatever is due again. more says whether asking again may bring others.
+func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int) (taken []delivery, more bool, err error) {
+	if now.Sub(r.retried) < retryGlance {
+		taken, more, err = r.doubt(ctx, tx, now, most, firstTries)
+		if err != nil || len(taken) > 0 || more {
+			return taken, more, err
+		}
+	}
+	taken, more, err = r.doubt(ctx, tx, now, most, laterTries)
+	if r.retried.IsZero() || now.Sub(r.retried) >= retryGlance {
+		more = true
+	}
+	r.retried = now
+	return taken, more, err
+}
+
+// retryGlance is how often a busy dispatcher looks for retries among the first tries.
+const retryGlance = 5 * time.Second
+
+// tries is which deliveries a statement is about, in the order of the parameters $2, $3.
+type tries struct {
+	where string
+	from  func(r *recorder, now time.Time) (a, b int64)
+}
+
+var (
+	firstTries = tries{
+		`(variant, subscriber) > ($2, $3) AND state = 'due' AND due IS NULL`,
+		func(r *recorder, _ time.Time) (int64, int64) { return r.cursor.variant, r.cursor.subscriber },
+	}
+	laterTries = tries{
+		`due > $2 AND due <= $3 AND state = 'due'`,
+		func(_ *recorder, now time.Time) (int64, int64) { return -1, now.UnixMilli() },
+	}
+)
+
+// candidates is the statement that finds them.
+func (t tries) candidates(skipLocked string) string {
+	return `SELECT variant, subscriber FROM deliveries
+		WHERE digest = $1 AND ` + t.where + ` ORDER BY variant, subscriber LIMIT $4` + skipLocked
+}
+
+// doubtful is the statement that writes doubts. Every condition of sending is in it: the delivery is still due, the digest is
+// neither held nor revised nor renewed nor too late, this dispatcher lives, and the reader is in the audience with a choice
+// that means this variant. What it does not return is not sent.
+func (t tries) doubtful(skipLocked string) string {
+	return `WITH next (v, s) AS MATERIALIZED (` + t.candidates(skipLocked) + `)
+		UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $5, take = $6, revision = $7, settled = $8
+		FROM next
+		WHERE deliveries.digest = $1 AND deliveries.variant = next.v AND deliveries.subscriber = next.s
+			AND deliveries.state = 'due'
+			AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $5)
+			AND EXISTS (
+				SELECT 1 FROM digests g
+				WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $7 AND g.held IS NULL AND g.latest > $8 AND g.began = $9)
+			AND EXISTS (
+				SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
+				WHERE a.newsletter = $10 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
+		RETURNING variant, subscriber, attempts,
+			(SELECT s.address FROM subscribers s WHERE s.id = deliveries.subscriber),
+			(SELECT s.nonce FROM subscribers s WHERE s.id = deliveries.subscriber),
+			(SELECT p.signed_up FROM subscriptions p WHERE p.subscriber = deliveries.subscriber AND p.newsletter = $10)`
+}
+
+// doubt writes the doubts of some deliveries. Those of the candidates that must not be sent are looked at one by one: their
+// reader has left, or has chosen other topics.
+func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (taken []delivery, more bool, err error) {
+	d, lock := r.run.digest, r.run.newsroom.db.SkipLocked()
+	a, b := t.from(r, now)
+	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
+		var signedUp sql.NullInt64
+		err = scan(&x.variant, &x.subscriber, &x.attempts, &x.address, &x.nonce, &signedUp)
+		x.digest, x.signedUp = d.ID, instant(signedUp)
+		return x, err
+	}, t.doubtful(lock), d.ID, a, b, most, r.run.fence, r.take, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), d.Newsletter)
+	if err != nil {
+		return nil, false, fmt.Errorf("write doubts: %w", err)
+	}
+	slices.SortFunc(taken, func(x, y delivery) int { return x.position().compare(y.position()) })
+	if len(taken) == most {
+		r.advance(t, taken[most-1].position())
+		return taken, true, nil
+	}
+	left, err := all(ctx, tx, func(scan func(...any) error) (p position, err error) {
+		return p, scan(&p.variant, &p.subscriber)
+	}, t.candidates(lock), d.ID, a, b, most)
+	if err != nil {
+		return taken, false, fmt.Errorf("find deliveries that may not be sent: %w", err)
+	}
+	if len(left) > 0 && len(taken) == 0 {
+		if changed, err := r.run.changed(ctx, tx, now); err != nil || changed {
+			return taken, false, err
+		}
+	}
+	for _, p := range left {
+		if err := r.run.refile(ctx, tx, now, p); err != nil {
+			return taken, false, err
+		}
+	}
+	if len(taken)+len(left) == 0 {
+		return nil, false, nil
+	}
+	for _, x := range taken {
+		left = append(left, x.position())
+	}
+	r.advance(t, slices.MaxFunc(left, position.compare))
+	return taken, true, nil
+}
+
+func (r *recorder) advance(t tries, to position) {
+	if t.where == firstTries.where {
+		r.cursor = to
+	}
+}
+
+// deal makes windows of what was taken, a stretch of it for each order.
+func (r *recorder) deal(now time.Time, taken []delivery, orders []*order) []*window {
+	windows := make([]*window, len(orders))
+	for i, o := range orders {
+		n := min(o.most, len(taken))
+		if n == 0 {
+			break
+		}
+		windows[i] = r.run.window(now, r.take, taken[:n])
+		taken = taken[n:]
+	}
+	return windows
+}
+
+// settle records a window: what did not simply arrive one by one, then all the rest of the stretch in one statement.
+func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *window) error {
+	var arrived []*delivery
+	for i := range w.deliveries {
+		d := &w.deliveries[i]
+		if d.outcome.Verdict == smtp.Sent {
+			arrived = append(arrived, d)
+			continue
+		}
+		if err := r.settleOne(ctx, tx, now, d); err != nil {
+			return err
+		}
+	}
+	if len(arrived) == 0 {
+		return nil
+	}
+	first, last := arrived[0], arrived[len(arrived)-1]
 	_, err := tx.ExecContext(ctx, `
-		UPDATE deliveries SET state = $1, revision = $2, attempts = attempts + CAST($3 AS BIGINT), due = $4, settled = $5, code = $6, reply = $7
-		WHERE digest = $8 AND subscriber = $9 AND fence = $10 AND state IN ('claimed', 'doubtful')`,
-		string(state), revision, counted, due.UnixMilli(), at, s.reply.Code, replyText(s.reply), r.digest.ID, s.subscriber, s.fence)
+		UPDATE deliveries SET state = 'sent', attempts = attempts + 1, settled = $1, code = 250, reply = ''
+		WHERE digest = $2 AND (variant, subscriber) >= ($3, $4) AND (variant, subscriber) <= ($5, $6)
+			AND fence = $7 AND take = $8 AND state = 'doubtful'`,
+		now.UnixMilli(), first.digest, first.variant, first.subscriber, last.variant, last.subscriber, r.run.fence, w.take)
+	if err != nil {
+		return fmt.Errorf("record deliveries that were sent: %w", err)
+	}
+	return nil
+}
+
+func (r *recorder) settleOne(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery) error {
+	if d.skipped != "" {
+		return settleSkipped(ctx, tx, now, d.digest, d.position(), Doubtful, d.skipped)
+	}
+	return r.run.newsroom.settle(ctx, tx, now, d, r.run.fence, d.again(now))
+}
+
+// settle records the outcome of one delivery that is in the hands of the fence's holder. again is when it is due if it is.
+func (n *Newsroom) settle(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery, fence int64, again time.Time) error {
+	state, counted, due, at := Due, 0, stored(again), sql.NullInt64{}
+	switch d.outcome.Verdict {
+	case smtp.Sent, smtp.Failed, smtp.Doubtful:
+		state, counted, due, at = State(d.outcome.Verdict), 1, sql.NullInt64{}, stored(now)
+	case smtp.Later:
+		counted = 1
+	}
+	result, err := tx.ExecContext(ctx, `
+		UPDATE deliveries SET state = $1, attempts = attempts + CAST($2 AS BIGINT), due = $3, settled = $4, code = $5, reply = $6,
+			revision = CASE WHEN $1 = 'due' THEN 0 ELSE revision END
+		WHERE digest = $7 AND variant = $8 AND subscriber = $9 AND fence = $10 AND state = 'doubtful'`,
+		string(state), counted, due, at, d.reply.Code, replyText(d.reply), d.digest, d.variant, d.subscriber, fence)
 	if err != nil {
 		return fmt.Errorf("record reply: %w", err)
 	}
-	if s.outcome.Suppress {
-		return r.newsroom.reportDead(ctx, tx, now, s.subscriber, s.reply)
+	if changed, err := result.RowsAffected(); err != nil || changed == 0 || !d.outcome.Suppress {
+		return err
 	}
-	return nil
+	return n.reportDead(ctx, tx, now, d.subscriber, d.reply)
 }
 
 // replyText is what an editor reads about a delivery: the server's words, or what became of the connection.
 func replyText(r smtp.Reply) string {
 	switch {
 	case r.Code != 0:
-		return r.Text
+		return strings.TrimSpace(r.Enhanced + " " + r.Text)
 	case r.Err != nil:
 		return string(r.Phase) + ": " + r.Err.Error()
 	}

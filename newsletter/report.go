@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Report is the account of a digest: prepared = sent + failed + skipped + expired + doubtful + due + claimed.
+// Report is the account of a digest: prepared = sent + failed + skipped + expired + doubtful + due.
 type Report struct {
 	Newsletter string      `json:"newsletter"`
 	Day        Day         `json:"day"`
@@ -24,14 +24,14 @@ type Report struct {
 	Skipped    int         `json:"skipped"`
 	Expired    int         `json:"expired"`
 	Doubtful   int         `json:"doubtful"`
+	OnWire     int         `json:"on_wire"` // those of the doubtful that a dispatcher at work has in hand
 	Due        int         `json:"due"`
-	Claimed    int         `json:"claimed"`
 	Silent     int         `json:"silent"` // readers none of whose topics had news: nothing was prepared for them
 }
 
 // AddsUp says whether every prepared delivery is accounted for.
 func (r Report) AddsUp() bool {
-	return r.Prepared == r.Sent+r.Failed+r.Skipped+r.Expired+r.Doubtful+r.Due+r.Claimed
+	return r.Prepared == r.Sent+r.Failed+r.Skipped+r.Expired+r.Doubtful+r.Due
 }
 
 // Report counts a digest's deliveries by state, all at one moment.
@@ -54,7 +54,7 @@ func (n *Newsroom) Report(ctx context.Context, d Digest) (Report, error) {
 		return r, fmt.Errorf("count deliveries: %w", err)
 	}
 	counts := map[State]*int{
-		Due: &r.Due, Claimed: &r.Claimed, Doubtful: &r.Doubtful, Sent: &r.Sent, Failed: &r.Failed, Skipped: &r.Skipped, Expired: &r.Expired,
+		Due: &r.Due, Doubtful: &r.Doubtful, Sent: &r.Sent, Failed: &r.Failed, Skipped: &r.Skipped, Expired: &r.Expired,
 	}
 	for _, x := range rows {
 		*counts[x.state] = x.count

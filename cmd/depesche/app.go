@@ -268,7 +268,8 @@ func newsroomSettings(c *Config) (newsletter.Settings, error) {
 		},
 		Ignored:     c.Ignore,
 		Relay:       relay(c.SMTP),
-		Connections: c.SMTP.Connections, PerSession: c.SMTP.PerConnection, PerSecond: float64(c.SMTP.PerSecond),
+		Connections: c.SMTP.Connections, PerSession: c.SMTP.PerConnection, Manners: mannersOf(c.SMTP),
+		JournalBase: journalBase(c),
 		DeleteAfter: c.ConfirmWithin,
 		Senders: newsletter.Senders{
 			Newsletter:   mailbox(c.Senders.Newsletter.Name, c.Senders.Newsletter.From),
@@ -296,7 +297,28 @@ func newsroomSettings(c *Config) (newsletter.Settings, error) {
 func mailbox(name, address string) mail.Address { return mail.Address{Name: name, Address: address} }
 
 func relay(c SMTP) smtp.Relay {
-	return smtp.Relay{Host: c.Host, Port: c.Port, TLS: smtp.TLS(c.TLS), User: c.User, Password: string(c.Password), Hello: c.Hello}
+	return smtp.Relay{
+		Host: c.Host, Port: c.Port, TLS: smtp.TLS(c.TLS), User: c.User, Password: string(c.Password), Hello: c.Hello, Flight: c.Flight,
+	}
+}
+
+// journalBase is where journals of replies are kept: named after the database, for several houses may share a folder.
+func journalBase(c *Config) string {
+	name := "depesche"
+	if !c.Database.PostgreSQL() {
+		name = filepath.Base(string(c.Database))
+	}
+	return filepath.Join(c.Journal, name+"-replies")
+}
+
+func mannersOf(c SMTP) newsletter.Manners {
+	m := newsletter.Manners{
+		PerSecond: float64(c.PerSecond), PerSecondConnection: float64(c.PerSecondConnection), PerMinute: map[string]float64{},
+	}
+	for _, limit := range c.Domains {
+		m.PerMinute[strings.ToLower(limit.Domain)] = float64(limit.PerMinute)
+	}
+	return m
 }
 
 func sourceOf(c *Config, s Source) newsletter.Source {

@@ -199,6 +199,18 @@ func (c checker) smtp(s SMTP) {
 	if s.Connections > 50 {
 		c.reportf("smtp.connections", "expected at most 50, got %d", s.Connections)
 	}
+	if s.Flight > 32 || s.Flight < 0 {
+		c.reportf("smtp.flight", "expected 1 to 32, got %d", s.Flight)
+	}
+	for i, limit := range s.Domains {
+		key := fmt.Sprintf("smtp.domains[%d]", i)
+		if !strings.Contains(limit.Domain, ".") || strings.ContainsAny(limit.Domain, "@ /") {
+			c.reportf(key+".domain", "expected a domain such as example.org, got %q", limit.Domain)
+		}
+		if limit.PerMinute < 1 {
+			c.reportf(key+".per_minute", "expected a number of 1 or more, got %d", limit.PerMinute)
+		}
+	}
 }
 
 func (c checker) sources(sources []Source) {

@@ -36,6 +36,10 @@ type Config struct {
 	// any mail works any more, and it is in no backup of the database. Default depesche.keys.
 	Keys string `key:"keys"`
 
+	// Journal is the folder for the journals in which replies survive a kill: on a disk of this machine, not of the network.
+	// Default: the folder of the SQLite database; with PostgreSQL that of this file.
+	Journal string `key:"journal"`
+
 	// Language is what pages and mails speak where nothing else is said: de or en. Default de.
 	Language string `key:"language"`
 
@@ -138,8 +142,23 @@ type SMTP struct {
 	Connections int `key:"connections"`
 	// PerSecond is the most messages a second over all connections. Default 0: as fast as the relay takes them.
 	PerSecond int `key:"per_second"`
+	// PerSecondConnection is the most messages a second over one connection. Default 0: no limit.
+	PerSecondConnection int `key:"per_second_connection"`
 	// PerConnection is after how many messages a connection is renewed. Default 500.
 	PerConnection int `key:"per_connection"`
+	// Flight is how many messages may be unanswered on a connection whose server offers CHUNKING: so many can be doubtful after
+	// a kill. Default 8, at most 32.
+	Flight int `key:"flight"`
+	// Domains are recipients' domains that want mail slowly. Default none.
+	Domains []DomainLimit `section:"domains_"`
+}
+
+// DomainLimit is how fast a recipients' domain takes mail.
+type DomainLimit struct {
+	// Domain on the right of the @. Required.
+	Domain string `key:"domain"`
+	// PerMinute is the most messages a minute. Required.
+	PerMinute int `key:"per_minute"`
 }
 
 // Source is where articles come from: a feed or a page by address, or a file or folder.
@@ -338,6 +357,10 @@ func (c *Config) setDefaults() {
 		fill(&c.Database, DSN(c.beside("depesche.db")))
 	}
 	fill(&c.Keys, c.beside("depesche.keys"))
+	if c.Journal == "" && !c.Database.PostgreSQL() {
+		c.Journal = filepath.Dir(string(c.Database))
+	}
+	fill(&c.Journal, filepath.Dir(c.File))
 	fill(&c.Language, "de")
 	fill(&c.Listen, "127.0.0.1:8080")
 	fill(&c.ConfirmWithin, 7*24*time.Hour)
@@ -357,8 +380,9 @@ func (c *Config) setDefaults() {
 
 	fill(&c.SMTP.TLS, "required")
 	fill(&c.SMTP.Port, map[string]int{"required": 587, "implicit": 465, "none": 25}[c.SMTP.TLS])
-	fill(&c.SMTP.Connections, 2)
+	fill(&c.SMTP.Connections, 4)
 	fill(&c.SMTP.PerConnection, 500)
+	fill(&c.SMTP.Flight, 8)
 
 	for i := range c.Sources {
 		source := &c.Sources[i]
@@ -413,7 +437,7 @@ func (c *Config) beside(path string) string {
 }
 
 func (c *Config) resolvePaths() {
-	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Templates, &c.SMTP.PasswordFile} {
+	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.SMTP.PasswordFile} {
 		*path = c.beside(*path)
 	}
 	if !c.Database.PostgreSQL() {

@@ -311,7 +311,7 @@ func checkKilled(t *testing.T, town *town, relay *killable, readers, most int) {
 		t.Fatalf("report: %v\n%s", err, out)
 	}
 	r := accounts[0].Report
-	if !r.AddsUp() || r.Prepared != readers || r.Due+r.Claimed+r.Failed+r.Skipped+r.Expired != 0 {
+	if !r.AddsUp() || r.Prepared != readers || r.Due+r.OnWire+r.Failed+r.Skipped+r.Expired != 0 {
 		t.Errorf("report = %+v", r)
 	}
 	if r.Doubtful > most || len(accounts[0].Troubles) != r.Doubtful {

@@ -36,6 +36,11 @@ func manual() []setting {
 			"The keys for readers' links. Keep a copy of this file elsewhere: without it no link works any more.",
 		},
 		{
+			"journal", ".",
+			"Ordner für die Journale, in denen Antworten des Mailservers einen Absturz überstehen: auf einer Platte dieses Rechners.",
+			"Folder for the journals in which the mail server's answers survive a crash: on a disk of this machine.",
+		},
+		{
 			"language", "de",
 			"Sprache der Seiten und Mails, wo nichts anderes steht: de oder en.",
 			"Language of pages and mails where nothing else is said: de or en.",
@@ -140,17 +145,34 @@ func manual() []setting {
 			"Voller Name dieses Rechners, mit dem depesche sich meldet (EHLO).",
 			"Full name of this machine, said in EHLO.",
 		},
-		{"smtp.connections", "2", "Verbindungen gleichzeitig.", "Connections at once."},
+		{"smtp.connections", "4", "Verbindungen gleichzeitig.", "Connections at once."},
 		{
 			"smtp.per_second", "0",
 			"Höchstens so viele Mails in der Sekunde; 0: so schnell der Server annimmt.",
 			"At most so many mails a second; 0: as fast as the server takes them.",
 		},
 		{
+			"smtp.per_second_connection", "0",
+			"Höchstens so viele Mails in der Sekunde über eine Verbindung; 0: keine Grenze.",
+			"At most so many mails a second over one connection; 0: no limit.",
+		},
+		{
 			"smtp.per_connection", "500",
 			"Nach so vielen Mails eine neue Verbindung.",
 			"A new connection after so many mails.",
 		},
+		{
+			"smtp.flight", "8",
+			"Mails einer Verbindung, die unbeantwortet sein dürfen, wo der Server CHUNKING kann; höchstens 32.",
+			"Mails of a connection that may be unanswered where the server offers CHUNKING; at most 32.",
+		},
+		{
+			"smtp.domains", "",
+			"Empfängerdomains, die Mail nur langsam annehmen.",
+			"Recipients' domains that take mail slowly only.",
+		},
+		{"smtp.domains[].domain", "", "Die Domain rechts vom @.", "The domain right of the @."},
+		{"smtp.domains[].per_minute", "", "Höchstens so viele Mails in der Minute.", "At most so many mails a minute."},
 
 		{"sources", "", "Woher die Artikel kommen.", "Where articles come from."},
 		{

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 
@@ -11,18 +10,19 @@ import (
 )
 
 // progress shows how far a digest is: sent, rate, time left, failures.
-func progress(w io.Writer, now func() time.Time) func(newsletter.Tally, newsletter.Report) {
+func progress(w io.Writer) func(newsletter.Progress) {
 	var bar *progressbar.ProgressBar
 	var shown string
-	return func(t newsletter.Tally, r newsletter.Report) {
-		name := r.Newsletter + " " + string(r.Day)
+	return func(p newsletter.Progress) {
+		name := p.Newsletter + " " + string(p.Day)
 		if bar == nil || shown != name {
 			shown = name
-			bar = progressbar.NewOptions(r.Prepared,
+			bar = progressbar.NewOptions(p.Prepared,
 				progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-				progressbar.OptionSetItsString("mails"), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24))
+				progressbar.OptionSetItsString("mails"), progressbar.OptionSetPredictTime(true),
+				progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24))
 		}
-		bar.Describe(fmt.Sprintf("%s, %d failed", name, r.Failed))
-		_ = bar.Set(r.Prepared - r.Due - r.Claimed)
+		bar.Describe(fmt.Sprintf("%s, %d failed, %d later", name, p.Tally.Failed, p.Tally.Later))
+		_ = bar.Set(p.Prepared - p.Left)
 	}
 }

@@ -21,7 +21,7 @@ func (a *app) reportCommand() *cobra.Command {
 		Short: "The account of a digest: who got it, who did not, and why",
 		Long: `Without an argument the newest digest of every newsletter; DIGEST is newsletter/day, like morgen/2026-02-11.
 
-prepared = sent + failed + skipped + expired + doubtful + due + claimed, always.`,
+prepared = sent + failed + skipped + expired + doubtful + due, always.`,
 		Example: `  depesche report morgen/2026-02-11 --json`,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -115,9 +115,9 @@ func printReport(w io.Writer, r newsletter.Report) {
 	}
 	fmt.Fprintf(w, ": %s, %s\n", count(r.Entries, "entry", "entries"), count(r.Prepared, "reader", "readers"))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "sent\tfailed\tskipped\texpired\tdoubtful\tdue\tclaimed\t= prepared\tno news for\t")
-	fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
-		r.Sent, r.Failed, r.Skipped, r.Expired, r.Doubtful, r.Due, r.Claimed, r.Prepared, r.Silent)
+	fmt.Fprintln(table, "sent\tfailed\tskipped\texpired\tdoubtful\tdue\t= prepared\tno news for\t")
+	fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
+		r.Sent, r.Failed, r.Skipped, r.Expired, r.Doubtful, r.Due, r.Prepared, r.Silent)
 	_ = table.Flush()
 }
 

@@ -89,7 +89,9 @@ stored, nothing counts as sent.`,
 			if !yes && !a.confirm(fmt.Sprintf("Compose „%s“ now and send it to all its readers?", n.Title)) {
 				return usageErrorf("nothing was sent: confirm at a terminal, or say --yes")
 			}
-			return a.morning(c.Context(), h, newsletter.Plan{Options: a.options(), Newsletter: n.Slug, AtOnce: true})
+			plan := newsletter.Plan{Options: a.options(), Newsletter: n.Slug, AtOnce: true}
+			plan.Patience = untilLatest // nobody calls again
+			return a.morning(c.Context(), h, plan)
 		},
 	}
 	command.Flags().StringVar(&slug, "newsletter", "", "which newsletter, if there are several")
@@ -118,11 +120,17 @@ func (a *app) dispatchCommand() *cobra.Command {
 	return command
 }
 
+// patience is how long a plain run waits for a relay that is away (1, 2 and 4 seconds): the timer calls again in a few minutes.
+const patience = 7 * time.Second
+
+// untilLatest waits for the relay until the digest's latest time ends it.
+const untilLatest = 24 * time.Hour
+
 // options of a dispatch: progress where somebody watches.
 func (a *app) options() newsletter.Options {
-	o := newsletter.Options{Now: a.now, Patience: 5 * time.Second}
+	o := newsletter.Options{Now: a.now, Patience: patience}
 	if isTerminal(a.stderr) {
-		o.Progress = progress(a.stderr, a.now)
+		o.Progress = progress(a.stderr)
 	}
 	return o
 }
@@ -130,7 +138,7 @@ func (a *app) options() newsletter.Options {
 // morning runs a plan and turns what became of it into words and an exit status.
 func (a *app) morning(ctx context.Context, h *house, plan newsletter.Plan) error {
 	if plan.Follow {
-		plan.Patience = 24 * time.Hour // the latest time ends it
+		plan.Patience = untilLatest
 	}
 	m, err := h.newsroom.Run(ctx, plan)
 	for _, harvest := range m.Harvests {

@@ -241,26 +241,58 @@ CREATE TABLE digest_choices (
 	FOREIGN KEY (digest, variant) REFERENCES variants (digest, variant)
 );
 
--- One digest for one subscriber. 'claimed' belongs to the fence until the lease ends; 'doubtful' is written before the
--- final dot leaves and stays until the reply is recorded.
+-- One digest for one subscriber, stored in the order in which they are sent, so that a window of them is one stretch of the
+-- table. 'doubtful' is written before the final dot leaves and stays until the reply is recorded; fence and take say in whose
+-- hands it is: which dispatcher took it, and with which of its commits.
 CREATE TABLE deliveries (
 	digest     BIGINT NOT NULL REFERENCES digests (id),
-	subscriber BIGINT NOT NULL,
 	variant    BIGINT NOT NULL,
-	state      TEXT   NOT NULL CHECK (state IN ('due', 'claimed', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
+	subscriber BIGINT NOT NULL,
+	state      TEXT   NOT NULL CHECK (state IN ('due', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
 	revision   BIGINT NOT NULL DEFAULT 0, -- of the bytes that were sent, 0 before
 	attempts   BIGINT NOT NULL DEFAULT 0,
-	due        BIGINT NOT NULL,
+	due        BIGINT,                    -- when it is tried again; NULL: when its turn comes
 	fence      BIGINT NOT NULL DEFAULT 0,
-	lease      BIGINT NOT NULL DEFAULT 0,
+	take       BIGINT NOT NULL DEFAULT 0,
 	settled    BIGINT,
 	code       BIGINT NOT NULL DEFAULT 0,
 	reply      TEXT   NOT NULL DEFAULT '', -- the server's words, or why it was skipped
-	PRIMARY KEY (digest, subscriber)
+	PRIMARY KEY (digest, variant, subscriber),
+	UNIQUE (digest, subscriber)
+) WITH (fillfactor = 70); -- a state is changed twice a row: the page it stands on keeps room for that
+CREATE INDEX deliveries_again ON deliveries (digest, due) WHERE due IS NOT NULL;
+
+-- A dispatcher at work. One whose lease has ended is dead: its row is deleted, and whatever it does afterwards finds no fence.
+CREATE TABLE dispatchers (
+	fence   BIGINT NOT NULL PRIMARY KEY,
+	host    TEXT   NOT NULL,
+	process BIGINT NOT NULL,
+	digest  BIGINT NOT NULL, -- which one it is at
+	began   BIGINT NOT NULL,
+	lease   BIGINT NOT NULL, -- until then it lives
+	take    BIGINT NOT NULL DEFAULT 0, -- its last commit: one whose answer was lost is read back here
+	sent    BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX deliveries_due ON deliveries (digest, variant, subscriber) WHERE state = 'due';
-CREATE INDEX deliveries_open ON deliveries (digest, state) WHERE state IN ('claimed', 'doubtful', 'failed');
-CREATE INDEX deliveries_subscriber ON deliveries (subscriber);
+
+-- How we behave towards the relay (scope '') and towards the servers of a recipient domain. It outlives the process.
+CREATE TABLE manners (
+	scope  TEXT   NOT NULL PRIMARY KEY,
+	next   BIGINT NOT NULL DEFAULT 0, -- before then no message leaves: how a rate is kept
+	pause  BIGINT NOT NULL DEFAULT 0, -- until then none leaves: we were asked to stay away
+	most   BIGINT NOT NULL DEFAULT 0, -- messages a connection survives, as was found out; 0: not known
+	noted  BIGINT NOT NULL DEFAULT 0, -- when it was
+	reason TEXT   NOT NULL DEFAULT ''
+);
+
+-- What a person decided about a doubtful delivery.
+CREATE TABLE decisions (
+	digest     BIGINT NOT NULL REFERENCES digests (id),
+	subscriber BIGINT NOT NULL,
+	at         BIGINT NOT NULL,
+	decision   TEXT   NOT NULL CHECK (decision IN ('sent', 'again')),
+	person     TEXT   NOT NULL, -- who decided
+	PRIMARY KEY (digest, subscriber, at)
+);
 
 -- The only way in for planner and dispatcher: those who may be mailed now.
 CREATE VIEW audience AS

@@ -16,7 +16,7 @@ func BenchmarkEntry(b *testing.B) {
 }
 
 // variantOf40 is a digest of a usual size: 40 entries in 5 topics.
-func variantOf40(b *testing.B, tmpl *Template) Variant {
+func variantOf40(b *testing.B, tmpl *Template) issue {
 	v := germanVariant(b, tmpl)
 	v.Sections, v.Count = nil, 40
 	for topic := range 5 {
@@ -42,9 +42,10 @@ func variantOf40(b *testing.B, tmpl *Template) Variant {
 func BenchmarkVariant(b *testing.B) {
 	tmpl := mustParse(b, "de", Digest)
 	v := variantOf40(b, tmpl)
+	press := tmpl.Press(v.Edition)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := tmpl.Variant(v); err != nil {
+		if _, err := press.Message(v.Variant); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -63,15 +64,13 @@ func BenchmarkBuild(b *testing.B) {
 
 func BenchmarkSplice(b *testing.B) {
 	tmpl := mustParse(b, "de", Digest)
-	message, err := Build(header, mustVariant(b, tmpl, variantOf40(b, tmpl)))
-	if err != nil {
-		b.Fatal(err)
-	}
+	message := mustMessage(b, tmpl, variantOf40(b, tmpl))
 	dst := make([]byte, 0, message.Size())
 	b.SetBytes(int64(message.Size()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if dst, err = message.Splice(dst[:0], reader); err != nil {
+		var err error
+		if dst, err = message.Splice(dst[:0], &reader); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,0 +1,74 @@
+package newsletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"depesche/newsletter/render"
+)
+
+// press makes the message of a variant when the first of its readers is due, and keeps the last few: deliveries come in the
+// order of their variants, so the same few are wanted by all connections.
+type press struct {
+	newsroom *Newsroom
+	edition  *edition
+
+	mu     sync.Mutex
+	prints map[int64]*print
+	order  []int64 // the oldest first
+}
+
+// print is one variant's message, made once.
+type print struct {
+	once    sync.Once
+	message *render.Message // nil: nothing is left in it
+	err     error
+}
+
+// mostPrints is how many are kept.
+const mostPrints = 64
+
+func newPress(n *Newsroom, e *edition) *press {
+	return &press{newsroom: n, edition: e, prints: map[int64]*print{}}
+}
+
+// message is that of a variant; nil if everything in it was withdrawn.
+func (p *press) message(variant int64) (*render.Message, error) {
+	p.mu.Lock()
+	one, made := p.prints[variant]
+	if !made {
+		one = &print{}
+		p.prints[variant] = one
+		if p.order = append(p.order, variant); len(p.order) > mostPrints {
+			delete(p.prints, p.order[0])
+			p.order = append(p.order[:0], p.order[1:]...)
+		}
+	}
+	p.mu.Unlock()
+	one.once.Do(func() { one.message, one.err = p.print(variant) })
+	return one.message, one.err
+}
+
+func (p *press) print(variant int64) (*render.Message, error) {
+	var topics string
+	err := p.newsroom.db.Read.QueryRowContext(context.Background(), `SELECT topics FROM variants WHERE digest = $1 AND variant = $2`,
+		p.edition.digest.ID, variant).Scan(&topics)
+	if err != nil {
+		return nil, fmt.Errorf("read variant %d: %w", variant, err)
+	}
+	body, err := p.edition.variant(variant, strings.Split(topics, ","))
+	if errors.Is(err, ErrNothingLeft) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	message, err := p.edition.message(body)
+	if err != nil {
+		return nil, fmt.Errorf("build variant %d: %w", variant, err)
+	}
+	return message, nil
+}
