@@ -29,11 +29,11 @@ func (n *Newsroom) plan(ctx context.Context, tx *sql.Tx, e *edition) error {
 	}
 	d := e.digest
 	result, err := tx.ExecContext(ctx, `
-		INSERT INTO deliveries (digest, variant, subscriber, state)
-		SELECT c.digest, c.variant, a.subscriber, 'due'
+		INSERT INTO deliveries (digest, subscriber, state, variant)
+		SELECT c.digest, a.subscriber, 'due', c.variant
 		FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
 		WHERE a.newsletter = $2
-		ORDER BY c.variant, a.subscriber
+		ORDER BY a.subscriber
 		ON CONFLICT DO NOTHING`, d.ID, d.Newsletter)
 	if err != nil {
 		return fmt.Errorf("plan deliveries: %w", err)

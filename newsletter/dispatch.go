@@ -299,14 +299,17 @@ func (r *run) send(ctx context.Context) error {
 	r.recalled.Store(false)
 	wireCtx, cut := withGrace(ctx)
 	defer cut()
-	r.recorder = newRecorder(r, r.journal)
+	var err error
+	if r.recorder, err = newRecorder(ctx, r, r.journal); err != nil {
+		return err
+	}
 	go r.recorder.work()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		r.watch(begin, ctx)
 	}()
-	err := r.connect(begin, wireCtx)
+	err = r.connect(begin, wireCtx)
 	cancel()
 	<-watched
 	r.recorder.close()
@@ -422,15 +425,15 @@ func (n *Newsroom) begin(ctx context.Context, now time.Time, d Digest) (Digest, 
 
 // refile finds a place for a delivery that is due and must not be sent as it is: out of the audience or without news, its
 // reader is skipped; with another choice of topics, gets that variant.
-func (r *run) refile(ctx context.Context, tx *sql.Tx, now time.Time, p position) error {
+func (r *run) refile(ctx context.Context, tx *sql.Tx, now time.Time, subscriber int64) error {
 	var choice int64
 	var topics string
 	err := tx.QueryRowContext(ctx, `
 		SELECT c.id, c.topics FROM audience a JOIN choices c ON c.id = a.choice WHERE a.newsletter = $1 AND a.subscriber = $2`,
-		r.digest.Newsletter, p.subscriber).Scan(&choice, &topics)
+		r.digest.Newsletter, subscriber).Scan(&choice, &topics)
 	if errors.Is(err, sql.ErrNoRows) {
 		r.skipped.Add(1)
-		return settleSkipped(ctx, tx, now, r.digest.ID, p, Due, "no longer subscribed")
+		return settleSkipped(ctx, tx, now, r.digest.ID, subscriber, Due, "no longer subscribed")
 	}
 	if err != nil {
 		return fmt.Errorf("read reader's choice: %w", err)
@@ -441,11 +444,11 @@ func (r *run) refile(ctx context.Context, tx *sql.Tx, now time.Time, p position)
 	}
 	if variant == 0 {
 		r.skipped.Add(1)
-		return settleSkipped(ctx, tx, now, r.digest.ID, p, Due, "none of the chosen topics has news")
+		return settleSkipped(ctx, tx, now, r.digest.ID, subscriber, Due, "none of the chosen topics has news")
 	}
 	_, err = tx.ExecContext(ctx, `
-		UPDATE deliveries SET variant = $1, due = $2 WHERE digest = $3 AND variant = $4 AND subscriber = $5 AND state = 'due'`,
-		variant, now.UnixMilli(), r.digest.ID, p.variant, p.subscriber)
+		UPDATE deliveries SET variant = $1, due = $2 WHERE digest = $3 AND subscriber = $4 AND state = 'due'`,
+		variant, now.UnixMilli(), r.digest.ID, subscriber)
 	if err != nil {
 		return fmt.Errorf("refile delivery: %w", err)
 	}
@@ -453,11 +456,11 @@ func (r *run) refile(ctx context.Context, tx *sql.Tx, now time.Time, p position)
 }
 
 // settleSkipped records that a delivery is not needed any more. from is the state it must be in.
-func settleSkipped(ctx context.Context, tx *sql.Tx, now time.Time, digest int64, p position, from State, why string) error {
+func settleSkipped(ctx context.Context, tx *sql.Tx, now time.Time, digest, subscriber int64, from State, why string) error {
 	_, err := tx.ExecContext(ctx, `
 		UPDATE deliveries SET state = 'skipped', due = NULL, settled = $1, reply = $2
-		WHERE digest = $3 AND variant = $4 AND subscriber = $5 AND state = $6`,
-		now.UnixMilli(), why, digest, p.variant, p.subscriber, string(from))
+		WHERE digest = $3 AND subscriber = $4 AND state = $5`,
+		now.UnixMilli(), why, digest, subscriber, string(from))
 	if err != nil {
 		return fmt.Errorf("skip delivery: %w", err)
 	}

@@ -184,8 +184,8 @@ func (m *manners) admit(ctx context.Context, tx *sql.Tx, now time.Time, taken []
 		}
 		_, err = tx.ExecContext(ctx, `
 			UPDATE deliveries SET state = 'due', due = $1, revision = 0
-			WHERE digest = $2 AND variant = $3 AND subscriber = $4 AND state = 'doubtful'`,
-			due.UnixMilli(), d.digest, d.variant, d.subscriber)
+			WHERE digest = $2 AND subscriber = $3 AND state = 'doubtful'`,
+			due.UnixMilli(), d.digest, d.subscriber)
 		if err != nil {
 			return kept, fmt.Errorf("postpone delivery: %w", err)
 		}

@@ -10,8 +10,8 @@ import (
 	"depesche/newsletter/render"
 )
 
-// press makes the message of a variant when the first of its readers is due, and keeps the last few: deliveries come in the
-// order of their variants, so the same few are wanted by all connections.
+// press makes the message of a variant when the first of its readers is due, and keeps it: a variant's message is small,
+// because it shares its entries with the others. Of a digest with very many variants one shelf after the other is sent.
 type press struct {
 	newsroom *Newsroom
 	edition  *edition
@@ -28,8 +28,8 @@ type print struct {
 	err     error
 }
 
-// mostPrints is how many are kept.
-const mostPrints = 64
+// mostPrints is how many are kept: a shelf of variants.
+const mostPrints = 1024
 
 func newPress(n *Newsroom, e *edition) *press {
 	return &press{newsroom: n, edition: e, prints: map[int64]*print{}}

@@ -1,10 +1,12 @@
 package newsletter
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -26,18 +28,15 @@ type recorder struct {
 	journal *journal
 	take    int64     // number of the last commit
 	cursor  position  // of the last delivery taken for its first try
+	shelves int64     // how many there are
 	retried time.Time // when retries were last looked for
 }
 
-// position is a place in the order in which deliveries are sent.
-type position struct{ variant, subscriber int64 }
-
-func (p position) compare(q position) int {
-	if p.variant != q.variant {
-		return int(min(max(p.variant-q.variant, -1), 1))
-	}
-	return int(min(max(p.subscriber-q.subscriber, -1), 1))
-}
+// position is a place in the order in which deliveries are sent: shelf by shelf, and on a shelf in the order of the
+// subscribers, in which the tables are stored.
+//
+// A shelf is as many variants as the press keeps: so each is made once, however many there are, and memory stays within bounds.
+type position struct{ shelf, subscriber int64 }
 
 // record is what a connection wants written: a window that is settled, or a window to come.
 type record struct {
@@ -59,10 +58,17 @@ var (
 	errUnrecorded = errors.New("not all replies could be recorded")
 )
 
-func newRecorder(r *run, j *journal) *recorder {
-	return &recorder{
+func newRecorder(ctx context.Context, r *run, j *journal) (*recorder, error) {
+	x := &recorder{
 		run: r, journal: j, records: make(chan record, 64), done: make(chan struct{}), broken: make(chan struct{}),
 	}
+	var variants int64
+	err := r.newsroom.db.Read.QueryRowContext(ctx, `SELECT COALESCE(MAX(variant), 0) FROM variants WHERE digest = $1`, r.digest.ID).Scan(&variants)
+	if err != nil {
+		return nil, fmt.Errorf("count variants: %w", err)
+	}
+	x.shelves = variants/mostPrints + 1
+	return x, nil
 }
 
 // order asks for the next window. The answer comes when its doubts are committed.
@@ -272,15 +278,19 @@ func (r *recorder) fetch(ctx context.Context, tx *sql.Tx, now time.Time, orders 
 // whatever is due again. more says whether asking again may bring others.
 func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int) (taken []delivery, more bool, err error) {
 	if now.Sub(r.retried) < retryGlance {
-		taken, more, err = r.doubt(ctx, tx, now, most, firstTries)
-		if err != nil || len(taken) > 0 || more {
+		if taken, more, err = r.doubt(ctx, tx, now, most, firstTries); err != nil || more {
 			return taken, more, err
+		}
+		if r.cursor.shelf+1 < r.shelves {
+			r.cursor = position{shelf: r.cursor.shelf + 1}
+			return taken, true, nil
+		}
+		if len(taken) > 0 {
+			return taken, true, nil
 		}
 	}
 	taken, more, err = r.doubt(ctx, tx, now, most, laterTries)
-	if r.retried.IsZero() || now.Sub(r.retried) >= retryGlance {
-		more = true
-	}
+	more = more || now.Sub(r.retried) >= retryGlance
 	r.retried = now
 	return taken, more, err
 }
@@ -288,73 +298,73 @@ func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int
 // retryGlance is how often a busy dispatcher looks for retries among the first tries.
 const retryGlance = 5 * time.Second
 
-// tries is which deliveries a statement is about, in the order of the parameters $2, $3.
-type tries struct {
-	where string
-	from  func(r *recorder, now time.Time) (a, b int64)
-}
+// tries is which deliveries a statement is about: those after $2, up to $3, of the variants from $4 to before $5.
+type tries string
 
-var (
-	firstTries = tries{
-		`(variant, subscriber) > ($2, $3) AND state = 'due' AND due IS NULL`,
-		func(r *recorder, _ time.Time) (int64, int64) { return r.cursor.variant, r.cursor.subscriber },
-	}
-	laterTries = tries{
-		`due > $2 AND due <= $3 AND state = 'due'`,
-		func(_ *recorder, now time.Time) (int64, int64) { return -1, now.UnixMilli() },
-	}
+const (
+	firstTries tries = `subscriber > $2 AND subscriber <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' AND due IS NULL
+		ORDER BY subscriber`
+	laterTries tries = `due > $2 AND due <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' ORDER BY due, subscriber`
 )
+
+// bounds are the values for them.
+func (r *recorder) bounds(t tries, now time.Time) []any {
+	const all = math.MaxInt64
+	if t == laterTries {
+		return []any{int64(-1), now.UnixMilli(), int64(0), int64(all)}
+	}
+	return []any{r.cursor.subscriber, int64(all), r.cursor.shelf * mostPrints, (r.cursor.shelf + 1) * mostPrints}
+}
 
 // candidates is the statement that finds them.
 func (t tries) candidates(skipLocked string) string {
-	return `SELECT variant, subscriber FROM deliveries
-		WHERE digest = $1 AND ` + t.where + ` ORDER BY variant, subscriber LIMIT $4` + skipLocked
+	return `SELECT subscriber FROM deliveries WHERE digest = $1 AND ` + string(t) + ` LIMIT $6` + skipLocked
 }
 
 // doubtful is the statement that writes doubts. Every condition of sending is in it: the delivery is still due, the digest is
 // neither held nor revised nor renewed nor too late, this dispatcher lives, and the reader is in the audience with a choice
 // that means this variant. What it does not return is not sent.
 func (t tries) doubtful(skipLocked string) string {
-	return `WITH next (v, s) AS MATERIALIZED (` + t.candidates(skipLocked) + `)
-		UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $5, take = $6, revision = $7, settled = $8
+	return `WITH next (s) AS MATERIALIZED (` + t.candidates(skipLocked) + `)
+		UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $8, revision = $9, settled = $10
 		FROM next
-		WHERE deliveries.digest = $1 AND deliveries.variant = next.v AND deliveries.subscriber = next.s
-			AND deliveries.state = 'due'
-			AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $5)
+		WHERE deliveries.digest = $1 AND deliveries.subscriber = next.s AND deliveries.state = 'due'
+			AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $7)
 			AND EXISTS (
 				SELECT 1 FROM digests g
-				WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $7 AND g.held IS NULL AND g.latest > $8 AND g.began = $9)
+				WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $9 AND g.held IS NULL AND g.latest > $10 AND g.began = $11)
 			AND EXISTS (
 				SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
-				WHERE a.newsletter = $10 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
-		RETURNING variant, subscriber, attempts,
+				WHERE a.newsletter = $12 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
+		RETURNING subscriber, variant, attempts,
 			(SELECT s.address FROM subscribers s WHERE s.id = deliveries.subscriber),
 			(SELECT s.nonce FROM subscribers s WHERE s.id = deliveries.subscriber),
-			(SELECT p.signed_up FROM subscriptions p WHERE p.subscriber = deliveries.subscriber AND p.newsletter = $10)`
+			(SELECT p.signed_up FROM subscriptions p WHERE p.subscriber = deliveries.subscriber AND p.newsletter = $12)`
 }
 
 // doubt writes the doubts of some deliveries. Those of the candidates that must not be sent are looked at one by one: their
 // reader has left, or has chosen other topics.
 func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (taken []delivery, more bool, err error) {
 	d, lock := r.run.digest, r.run.newsroom.db.SkipLocked()
-	a, b := t.from(r, now)
+	args := append([]any{d.ID}, r.bounds(t, now)...)
+	args = append(args, most)
 	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
 		var signedUp sql.NullInt64
-		err = scan(&x.variant, &x.subscriber, &x.attempts, &x.address, &x.nonce, &signedUp)
+		err = scan(&x.subscriber, &x.variant, &x.attempts, &x.address, &x.nonce, &signedUp)
 		x.digest, x.signedUp = d.ID, instant(signedUp)
 		return x, err
-	}, t.doubtful(lock), d.ID, a, b, most, r.run.fence, r.take, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), d.Newsletter)
+	}, t.doubtful(lock), append(args, r.run.fence, r.take, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), d.Newsletter)...)
 	if err != nil {
 		return nil, false, fmt.Errorf("write doubts: %w", err)
 	}
-	slices.SortFunc(taken, func(x, y delivery) int { return x.position().compare(y.position()) })
+	slices.SortFunc(taken, func(x, y delivery) int { return cmp.Compare(x.subscriber, y.subscriber) })
 	if len(taken) == most {
-		r.advance(t, taken[most-1].position())
+		r.advance(t, taken[most-1].subscriber)
 		return taken, true, nil
 	}
-	left, err := all(ctx, tx, func(scan func(...any) error) (p position, err error) {
-		return p, scan(&p.variant, &p.subscriber)
-	}, t.candidates(lock), d.ID, a, b, most)
+	left, err := all(ctx, tx, func(scan func(...any) error) (subscriber int64, err error) {
+		return subscriber, scan(&subscriber)
+	}, t.candidates(lock), args...)
 	if err != nil {
 		return taken, false, fmt.Errorf("find deliveries that may not be sent: %w", err)
 	}
@@ -363,24 +373,24 @@ func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most in
 			return taken, false, err
 		}
 	}
-	for _, p := range left {
-		if err := r.run.refile(ctx, tx, now, p); err != nil {
+	for _, subscriber := range left {
+		if err := r.run.refile(ctx, tx, now, subscriber); err != nil {
 			return taken, false, err
 		}
 	}
-	if len(taken)+len(left) == 0 {
-		return nil, false, nil
-	}
+	more = len(left) > 0 // they were among the candidates, and hid others
 	for _, x := range taken {
-		left = append(left, x.position())
+		left = append(left, x.subscriber)
 	}
-	r.advance(t, slices.MaxFunc(left, position.compare))
-	return taken, true, nil
+	if len(left) > 0 {
+		r.advance(t, slices.Max(left))
+	}
+	return taken, more, nil
 }
 
-func (r *recorder) advance(t tries, to position) {
-	if t.where == firstTries.where {
-		r.cursor = to
+func (r *recorder) advance(t tries, to int64) {
+	if t == firstTries {
+		r.cursor.subscriber = to
 	}
 }
 
@@ -417,9 +427,8 @@ func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *win
 	first, last := arrived[0], arrived[len(arrived)-1]
 	_, err := tx.ExecContext(ctx, `
 		UPDATE deliveries SET state = 'sent', attempts = attempts + 1, settled = $1, code = 250, reply = ''
-		WHERE digest = $2 AND (variant, subscriber) >= ($3, $4) AND (variant, subscriber) <= ($5, $6)
-			AND fence = $7 AND take = $8 AND state = 'doubtful'`,
-		now.UnixMilli(), first.digest, first.variant, first.subscriber, last.variant, last.subscriber, r.run.fence, w.take)
+		WHERE digest = $2 AND subscriber >= $3 AND subscriber <= $4 AND fence = $5 AND take = $6 AND state = 'doubtful'`,
+		now.UnixMilli(), first.digest, first.subscriber, last.subscriber, r.run.fence, w.take)
 	if err != nil {
 		return fmt.Errorf("record deliveries that were sent: %w", err)
 	}
@@ -428,7 +437,7 @@ func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *win
 
 func (r *recorder) settleOne(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery) error {
 	if d.skipped != "" {
-		return settleSkipped(ctx, tx, now, d.digest, d.position(), Doubtful, d.skipped)
+		return settleSkipped(ctx, tx, now, d.digest, d.subscriber, Doubtful, d.skipped)
 	}
 	return r.run.newsroom.settle(ctx, tx, now, d, r.run.fence, d.again(now))
 }
@@ -445,8 +454,8 @@ func (n *Newsroom) settle(ctx context.Context, tx *sql.Tx, now time.Time, d *del
 	result, err := tx.ExecContext(ctx, `
 		UPDATE deliveries SET state = $1, attempts = attempts + CAST($2 AS BIGINT), due = $3, settled = $4, code = $5, reply = $6,
 			revision = CASE WHEN $1 = 'due' THEN 0 ELSE revision END
-		WHERE digest = $7 AND variant = $8 AND subscriber = $9 AND fence = $10 AND state = 'doubtful'`,
-		string(state), counted, due, at, d.reply.Code, replyText(d.reply), d.digest, d.variant, d.subscriber, fence)
+		WHERE digest = $7 AND subscriber = $8 AND fence = $9 AND state = 'doubtful'`,
+		string(state), counted, due, at, d.reply.Code, replyText(d.reply), d.digest, d.subscriber, fence)
 	if err != nil {
 		return fmt.Errorf("record reply: %w", err)
 	}

@@ -46,8 +46,6 @@ type delivery struct {
 	outcome smtp.Outcome
 }
 
-func (d *delivery) position() position { return position{d.variant, d.subscriber} }
-
 // domain is that of the recipient, in lower case.
 func (d *delivery) domain() string {
 	return strings.ToLower(d.address[strings.LastIndexByte(d.address, '@')+1:])

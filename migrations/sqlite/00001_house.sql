@@ -241,14 +241,14 @@ CREATE TABLE digest_choices (
 	FOREIGN KEY (digest, variant) REFERENCES variants (digest, variant)
 ) WITHOUT ROWID;
 
--- One digest for one subscriber, stored in the order in which they are sent, so that a window of them is one stretch of the
--- table. 'doubtful' is written before the final dot leaves and stays until the reply is recorded; fence and take say in whose
--- hands it is: which dispatcher took it, and with which of its commits.
+-- One digest for one subscriber, sent in the order in which they are stored, which is that of subscribers and subscriptions,
+-- too: a window of them is one stretch of each table. 'doubtful' is written before the final dot leaves and stays until the
+-- reply is recorded; fence and take say in whose hands it is: which dispatcher took it, and with which of its commits.
 CREATE TABLE deliveries (
 	digest     BIGINT NOT NULL REFERENCES digests (id),
-	variant    BIGINT NOT NULL,
 	subscriber BIGINT NOT NULL,
 	state      TEXT   NOT NULL CHECK (state IN ('due', 'doubtful', 'sent', 'failed', 'skipped', 'expired')),
+	variant    BIGINT NOT NULL,
 	revision   BIGINT NOT NULL DEFAULT 0, -- of the bytes that were sent, 0 before
 	attempts   BIGINT NOT NULL DEFAULT 0,
 	due        BIGINT,                    -- when it is tried again; NULL: when its turn comes
@@ -257,8 +257,7 @@ CREATE TABLE deliveries (
 	settled    BIGINT,
 	code       BIGINT NOT NULL DEFAULT 0,
 	reply      TEXT   NOT NULL DEFAULT '', -- the server's words, or why it was skipped
-	PRIMARY KEY (digest, variant, subscriber),
-	UNIQUE (digest, subscriber)
+	PRIMARY KEY (digest, subscriber)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_again ON deliveries (digest, due) WHERE due IS NOT NULL;
 
