@@ -92,7 +92,7 @@ func (x *dispatcher) close(ctx context.Context, recorded bool) error {
 	for _, w := range x.wires {
 		w.close()
 	}
-	if !recorded {
+	if !recorded || len(x.journal.free) < x.journal.slots() {
 		return x.journal.close()
 	}
 	_, err := x.newsroom.db.Write.ExecContext(context.WithoutCancel(ctx), `DELETE FROM dispatchers WHERE fence = $1`, x.fence)
@@ -268,7 +268,7 @@ func (r *run) edit(ctx context.Context, d Digest) error {
 	if r.options.Progress == nil {
 		return nil
 	}
-	report, err := r.newsroom.Report(ctx, d)
+	report, err := r.newsroom.Report(ctx, r.now(), d)
 	r.prepared, r.left = report.Prepared, report.Due
 	r.left += int(r.sent.Load() + r.failed.Load() + r.doubtful.Load() + r.skipped.Load())
 	return err

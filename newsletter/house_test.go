@@ -176,7 +176,7 @@ func (h *house) report(day Day) Report {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r, err := h.Report(context.Background(), d)
+	r, err := h.Report(context.Background(), h.now, d)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func (n *Newsroom) sendAll(ctx context.Context, p Plan, due []Digest, m *Morning
 	}
 	if !ok {
 		m.Busy = true
-		return n.account(ctx, m)
+		return n.account(ctx, p.Now(), m)
 	}
 	defer unlock()
 	letters, err := n.DispatchLetters(ctx, p.Options) // always ahead of digests
@@ -147,10 +147,10 @@ func (n *Newsroom) sendAll(ctx context.Context, p Plan, due []Digest, m *Morning
 		return err
 	}
 	if len(open) == 0 {
-		return n.account(ctx, m)
+		return n.account(ctx, p.Now(), m)
 	}
 	err = n.dispatchAll(ctx, p, open, m)
-	return errors.Join(err, n.account(ctx, m))
+	return errors.Join(err, n.account(ctx, p.Now(), m))
 }
 
 // dispatchAll sends digests, one after the other.
@@ -224,7 +224,7 @@ func (m *Morning) Alerts() []string {
 }
 
 // account adds the report of each digest.
-func (n *Newsroom) account(ctx context.Context, m *Morning) error {
+func (n *Newsroom) account(ctx context.Context, now time.Time, m *Morning) error {
 	for i := range m.Digests {
 		d, err := n.Digest(ctx, m.Digests[i].Newsletter, m.Digests[i].Day)
 		if errors.Is(err, ErrNoDigest) {
@@ -233,7 +233,7 @@ func (n *Newsroom) account(ctx context.Context, m *Morning) error {
 		if err != nil {
 			return err
 		}
-		if m.Digests[i].Report, err = n.Report(ctx, d); err != nil {
+		if m.Digests[i].Report, err = n.Report(ctx, now, d); err != nil {
 			return err
 		}
 	}

@@ -220,8 +220,9 @@ func (r *recorder) vacate(taken []delivery) {
 // sign renews the lease and says how far the dispatcher is. It is the fence of the whole transaction: whoever was declared
 // dead finds no row to sign and writes nothing.
 func (r *recorder) sign(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	result, err := tx.ExecContext(ctx, `UPDATE dispatchers SET lease = $1, take = $2, sent = $3, digest = $4 WHERE fence = $5`,
-		now.Add(lease).UnixMilli(), r.take, r.run.sent.Load(), r.run.digest.ID, r.run.fence)
+	result, err := tx.ExecContext(ctx, `
+		UPDATE dispatchers SET lease = $1, take = $2, sent = $3, began = CASE WHEN digest = $4 THEN began ELSE $5 END, digest = $4
+		WHERE fence = $6`, now.Add(lease).UnixMilli(), r.take, r.run.sent.Load(), r.run.digest.ID, now.UnixMilli(), r.run.fence)
 	if err != nil {
 		return fmt.Errorf("renew the dispatcher's lease: %w", err)
 	}
@@ -299,16 +300,25 @@ func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int
 // retryGlance is how often a busy dispatcher looks for retries among the first tries.
 const retryGlance = 5 * time.Second
 
-// tries is which deliveries a statement is about: those after $2, up to $3, of the variants from $4 to before $5.
-type tries string
+// tries is which deliveries a statement is about.
+type tries int
 
 const (
-	firstTries tries = `subscriber > $2 AND subscriber <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' AND due IS NULL
-		ORDER BY subscriber`
-	laterTries tries = `due > $2 AND due <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' ORDER BY due, subscriber`
+	firstTries tries = iota
+	laterTries
 )
 
-// bounds are the values for them.
+// The candidates: after $2, up to $3, of the variants from $4 to before $5.
+const (
+	firstCandidates = `SELECT subscriber FROM deliveries
+		WHERE digest = $1 AND subscriber > $2 AND subscriber <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' AND due IS NULL
+		ORDER BY subscriber LIMIT $6`
+	laterCandidates = `SELECT subscriber FROM deliveries
+		WHERE digest = $1 AND due > $2 AND due <= $3 AND variant >= $4 AND variant < $5 AND state = 'due'
+		ORDER BY due, subscriber LIMIT $6`
+)
+
+// bounds are the values for $2 to $5.
 func (r *recorder) bounds(t tries, now time.Time) []any {
 	const all = math.MaxInt64
 	if t == laterTries {
@@ -319,29 +329,37 @@ func (r *recorder) bounds(t tries, now time.Time) []any {
 
 // candidates is the statement that finds them.
 func (t tries) candidates(skipLocked string) string {
-	return `SELECT subscriber FROM deliveries WHERE digest = $1 AND ` + string(t) + ` LIMIT $6` + skipLocked
+	if t == laterTries {
+		return laterCandidates + skipLocked
+	}
+	return firstCandidates + skipLocked
 }
 
-// doubtful is the statement that writes doubts. Every condition of sending is in it: the delivery is still due, the digest is
-// neither held nor revised nor renewed nor too late, this dispatcher lives, and the reader is in the audience with a choice
-// that means this variant. What it does not return is not sent.
+// doubtful is the statement that writes doubts. Every condition of sending is in it: the delivery is still due, this
+// dispatcher lives, the digest is neither held nor revised nor renewed nor too late, and the reader is in the audience with a
+// choice that means this variant. What it does not return is not sent.
 func (t tries) doubtful(skipLocked string) string {
-	return `WITH next (s) AS MATERIALIZED (` + t.candidates(skipLocked) + `)
-		UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $8, revision = $9, settled = $10
-		FROM next
-		WHERE deliveries.digest = $1 AND deliveries.subscriber = next.s AND deliveries.state = 'due'
-			AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $7)
-			AND EXISTS (
-				SELECT 1 FROM digests g
-				WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $9 AND g.held IS NULL AND g.latest > $10 AND g.began = $11)
-			AND EXISTS (
-				SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
-				WHERE a.newsletter = $12 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
-		RETURNING subscriber, variant, attempts, (
-			SELECT s.nonce || ' ' || COALESCE(p.signed_up, 0) || ' ' || s.address
-			FROM subscribers s JOIN subscriptions p ON p.subscriber = s.id AND p.newsletter = $12
-			WHERE s.id = deliveries.subscriber)`
+	if t == laterTries {
+		return `WITH next (s) AS MATERIALIZED (` + laterCandidates + skipLocked + doubt
+	}
+	return `WITH next (s) AS MATERIALIZED (` + firstCandidates + skipLocked + doubt
 }
+
+const doubt = `)
+	UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $8, revision = $9, settled = $10
+	FROM next
+	WHERE deliveries.digest = $1 AND deliveries.subscriber = next.s AND deliveries.state = 'due'
+		AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $7)
+		AND EXISTS (
+			SELECT 1 FROM digests g
+			WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $9 AND g.held IS NULL AND g.latest > $10 AND g.began = $11)
+		AND EXISTS (
+			SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
+			WHERE a.newsletter = $12 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
+	RETURNING subscriber, variant, attempts, (
+		SELECT s.nonce || ' ' || COALESCE(p.signed_up, 0) || ' ' || s.address
+		FROM subscribers s JOIN subscriptions p ON p.subscriber = s.id AND p.newsletter = $12
+		WHERE s.id = deliveries.subscriber)`
 
 // personal takes apart what the statement returns about a reader: nonce, sign-up and address in one text, because each column
 // of a result costs as much as looking the reader up.
@@ -376,9 +394,12 @@ func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most in
 	if err != nil {
 		return nil, false, fmt.Errorf("write doubts: %w", err)
 	}
-	slices.SortFunc(taken, func(x, y delivery) int { return cmp.Compare(x.subscriber, y.subscriber) })
+	furthest := int64(0)
+	for _, x := range taken {
+		furthest = max(furthest, x.subscriber)
+	}
 	if len(taken) == most {
-		r.advance(t, taken[most-1].subscriber)
+		r.advance(t, furthest)
 		return taken, true, nil
 	}
 	left, err := all(ctx, tx, func(scan func(...any) error) (subscriber int64, err error) {
@@ -397,14 +418,13 @@ func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most in
 			return taken, false, err
 		}
 	}
-	more = len(left) > 0 // they were among the candidates, and hid others
-	for _, x := range taken {
-		left = append(left, x.subscriber)
-	}
 	if len(left) > 0 {
-		r.advance(t, slices.Max(left))
+		furthest = max(furthest, slices.Max(left))
 	}
-	return taken, more, nil
+	if furthest > 0 {
+		r.advance(t, furthest)
+	}
+	return taken, len(left) > 0, nil // those that were left hid others among the candidates
 }
 
 func (r *recorder) advance(t tries, to int64) {
@@ -413,8 +433,9 @@ func (r *recorder) advance(t tries, to int64) {
 	}
 }
 
-// deal makes windows of what was taken, a stretch of it for each order.
+// deal makes windows of what was taken, a stretch of it for each order: no delivery of another window lies between two of one.
 func (r *recorder) deal(now time.Time, taken []delivery, orders []*order) []*window {
+	slices.SortFunc(taken, func(x, y delivery) int { return cmp.Compare(x.subscriber, y.subscriber) })
 	windows := make([]*window, len(orders))
 	for i, o := range orders {
 		n := min(o.most, len(taken))
@@ -444,14 +465,18 @@ func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *win
 		return nil
 	}
 	first, last := arrived[0], arrived[len(arrived)-1]
-	_, err := tx.ExecContext(ctx, `
+	result, err := tx.ExecContext(ctx, `
 		UPDATE deliveries SET state = 'sent', attempts = attempts + 1, settled = $1, code = 250, reply = ''
 		WHERE digest = $2 AND subscriber >= $3 AND subscriber <= $4 AND fence = $5 AND take = $6 AND state = 'doubtful'`,
 		now.UnixMilli(), first.digest, first.subscriber, last.subscriber, r.run.fence, w.take)
 	if err != nil {
 		return fmt.Errorf("record deliveries that were sent: %w", err)
 	}
-	return nil
+	recorded, err := result.RowsAffected()
+	if err == nil && int(recorded) != len(arrived) {
+		err = fmt.Errorf("record deliveries that were sent: %d of %d were in hand", recorded, len(arrived))
+	}
+	return err
 }
 
 func (r *recorder) settleOne(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery) error {

@@ -31,6 +31,16 @@ func (n *Newsroom) bury(ctx context.Context, now time.Time, locked bool) error {
 	return nil
 }
 
+// buryIfIdle does so unless a dispatcher is at work that would have to stop for it.
+func (n *Newsroom) buryIfIdle(ctx context.Context, now time.Time) error {
+	unlock, ok, err := n.db.TryLock("dispatch")
+	if err != nil || !ok {
+		return err
+	}
+	defer unlock()
+	return n.bury(ctx, now, n.db.Path() != "")
+}
+
 // inherit records what a dead dispatcher's journal knows and removes it.
 func (n *Newsroom) inherit(ctx context.Context, now time.Time, b bequest) error {
 	err := n.db.Tx(ctx, func(tx *sql.Tx) error {

@@ -26,7 +26,10 @@ type Report struct {
 	Doubtful   int         `json:"doubtful"`
 	OnWire     int         `json:"on_wire"` // those of the doubtful that a dispatcher at work has in hand
 	Due        int         `json:"due"`
-	Silent     int         `json:"silent"` // readers none of whose topics had news: nothing was prepared for them
+	Silent     int         `json:"silent"`                 // readers none of whose topics had news: nothing was prepared for them
+	Work       []Work      `json:"work,omitempty"`         // who is sending it
+	Seconds    float64     `json:"seconds_left,omitempty"` // at the present rate
+	Decisions  []Decided   `json:"decisions,omitempty"`
 }
 
 // AddsUp says whether every prepared delivery is accounted for.
@@ -34,8 +37,19 @@ func (r Report) AddsUp() bool {
 	return r.Prepared == r.Sent+r.Failed+r.Skipped+r.Expired+r.Doubtful+r.Due
 }
 
+// Work is a dispatcher that is sending a digest.
+type Work struct {
+	Host      string    `json:"host"`
+	Process   int       `json:"process"`
+	Began     time.Time `json:"began"`
+	Sent      int       `json:"sent"`
+	PerSecond float64   `json:"per_second"`
+
+	fence int64
+}
+
 // Report counts a digest's deliveries by state, all at one moment.
-func (n *Newsroom) Report(ctx context.Context, d Digest) (Report, error) {
+func (n *Newsroom) Report(ctx context.Context, now time.Time, d Digest) (Report, error) {
 	r := Report{
 		Newsletter: d.Newsletter, Day: d.Day, State: d.State, Held: !d.Held.IsZero(), Revision: d.Revision,
 		Planned: d.Planned, Latest: d.Latest, Silent: d.Silent,
@@ -64,7 +78,40 @@ func (n *Newsroom) Report(ctx context.Context, d Digest) (Report, error) {
 	if err != nil {
 		return r, fmt.Errorf("count entries: %w", err)
 	}
-	return r, nil
+	if r.Decisions, err = n.Decisions(ctx, d); err != nil {
+		return r, err
+	}
+	return r, n.addWork(ctx, now, d, &r)
+}
+
+// addWork adds who is sending the digest now, and how fast.
+func (n *Newsroom) addWork(ctx context.Context, now time.Time, d Digest, r *Report) (err error) {
+	r.Work, err = all(ctx, n.db.Read, func(scan func(...any) error) (w Work, err error) {
+		var began int64
+		err = scan(&w.fence, &w.Host, &w.Process, &began, &w.Sent)
+		w.Began = time.UnixMilli(began)
+		return w, err
+	}, `SELECT fence, host, process, began, sent FROM dispatchers WHERE digest = $1 AND lease > $2 ORDER BY began`, d.ID, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("look who is sending: %w", err)
+	}
+	rate := 0.0
+	for i := range r.Work {
+		w := &r.Work[i]
+		w.PerSecond = float64(w.Sent) / max(now.Sub(w.Began).Seconds(), 0.001)
+		rate += w.PerSecond
+		var hand int
+		err := n.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM deliveries WHERE digest = $1 AND state = 'doubtful' AND fence = $2 AND code = 0
+			AND reply = ''`, d.ID, w.fence).Scan(&hand)
+		if err != nil {
+			return fmt.Errorf("count what is on the wire: %w", err)
+		}
+		r.OnWire += hand
+	}
+	if rate > 0 {
+		r.Seconds = float64(r.Due+r.OnWire) / rate
+	}
+	return nil
 }
 
 // Trouble is a delivery an editor may want to look at.

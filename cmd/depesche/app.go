@@ -62,7 +62,7 @@ human is needed.`,
 	root.AddCommand(
 		initCommand(subscribers.CreateKeys), a.demoCommand(), a.migrateCommand(), a.statusCommand(),
 		a.ingestCommand(), a.articleCommand(), a.topicCommand(), a.previewCommand(),
-		a.runCommand(), a.sendCommand(), a.dispatchCommand(), a.holdCommand(), a.releaseCommand(), a.reportCommand(),
+		a.runCommand(), a.sendCommand(), a.dispatchCommand(), a.holdCommand(), a.releaseCommand(), a.resolveCommand(), a.reportCommand(),
 		a.serveCommand(), a.subscriberCommand(),
 	)
 	markUsage(root)

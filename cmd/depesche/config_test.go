@@ -74,7 +74,7 @@ func TestLoadConfigFillsInDefaults(t *testing.T) {
 	}
 	dir := filepath.Dir(config.File)
 	want := &Config{
-		BaseURL: "https://newsletter.talbote.de", Database: DSN(dir + "/depesche.db"), Keys: dir + "/depesche.keys",
+		BaseURL: "https://newsletter.talbote.de", Database: DSN(dir + "/depesche.db"), Keys: dir + "/depesche.keys", Journal: dir,
 		Language: "de", Listen: "127.0.0.1:8080", Proxies: []string{"127.0.0.0/8", "::1"}, ConfirmWithin: 168 * time.Hour,
 		Publisher: Publisher{
 			Name: "Talbote Verlag GmbH", Address: "Am Markt 3, 99999 Ahornfurt", Email: "redaktion@talbote.de",
@@ -85,7 +85,7 @@ func TestLoadConfigFillsInDefaults(t *testing.T) {
 			Newsletter: NewsletterSender{"morgen@talbote.de", "Talbote Verlag GmbH", "morgen@talbote.de"},
 			Letter:     LetterSender{"morgen@talbote.de", "Talbote Verlag GmbH"}, BounceDomain: "talbote.de", MessageDomain: "talbote.de",
 		},
-		SMTP: SMTP{Host: "mail.talbote.de", Port: 587, TLS: "required", Connections: 2, PerConnection: 500},
+		SMTP: SMTP{Host: "mail.talbote.de", Port: 587, TLS: "required", Connections: 4, PerConnection: 500, Flight: 8},
 		Sources: []Source{{
 			Name: "talbote", URL: "https://www.talbote.de/feed", Language: "de", Rights: "teaser", Every: 15 * time.Minute,
 			MaxBytes: 10 << 20,

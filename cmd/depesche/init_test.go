@@ -106,7 +106,7 @@ func TestInitCommentsOutWhatIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := regexp.MustCompile(`(?m)^( *)#([a-z_]+:)`).ReplaceAllString(string(text), "$1$2")
+	all := regexp.MustCompile(`(?m)^( *)#((?:- )?[a-z_]+:)`).ReplaceAllString(string(text), "$1$2")
 	all = strings.NewReplacer("…", "talbote.de", "templates: templates", "templates: .").Replace(all)
 	// Either, or: what stands beside its alternative.
 	all = regexp.MustCompile(`(?m)^ *(path|password_file|database_file): .*\n`).ReplaceAllString(all, "")

@@ -167,12 +167,12 @@ func manual() []setting {
 			"Mails of a connection that may be unanswered where the server offers CHUNKING; at most 32.",
 		},
 		{
-			"smtp.domains", "",
+			"smtp.domains", "[]",
 			"Empfängerdomains, die Mail nur langsam annehmen.",
 			"Recipients' domains that take mail slowly only.",
 		},
-		{"smtp.domains[].domain", "", "Die Domain rechts vom @.", "The domain right of the @."},
-		{"smtp.domains[].per_minute", "", "Höchstens so viele Mails in der Minute.", "At most so many mails a minute."},
+		{"smtp.domains[].domain", "example.org", "Die Domain rechts vom @.", "The domain right of the @."},
+		{"smtp.domains[].per_minute", "60", "Höchstens so viele Mails in der Minute.", "At most so many mails a minute."},
 
 		{"sources", "", "Woher die Artikel kommen.", "Where articles come from."},
 		{

@@ -40,7 +40,7 @@ prepared = sent + failed + skipped + expired + doubtful + due, always.`,
 			}
 			accounts := []account{}
 			for _, d := range digests {
-				report, err := h.newsroom.Report(c.Context(), d)
+				report, err := h.newsroom.Report(c.Context(), a.now(), d)
 				if err != nil {
 					return err
 				}
@@ -119,12 +119,25 @@ func printReport(w io.Writer, r newsletter.Report) {
 	fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
 		r.Sent, r.Failed, r.Skipped, r.Expired, r.Doubtful, r.Due, r.Prepared, r.Silent)
 	_ = table.Flush()
+	for _, work := range r.Work {
+		fmt.Fprintf(w, "  being sent by process %d on %s: %d mails, %.0f a second\n", work.Process, clean(work.Host), work.Sent, work.PerSecond)
+	}
+	if r.Seconds > 0 {
+		fmt.Fprintf(w, "  about %s left, %d on the wire\n", time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.OnWire)
+	}
+	for _, d := range r.Decisions {
+		fmt.Fprintf(w, "  %s decided that %s: %s\n", clean(d.Person), count(d.Count, "doubtful mail", "doubtful mails"), d.Decision)
+	}
 }
 
 func printTroubles(w io.Writer, troubles []newsletter.Trouble) {
 	for _, t := range troubles {
-		fmt.Fprintf(w, "  %s: reader %d, %s, %s: %s\n", t.State, t.Subscriber, count(t.Attempts, "try", "tries"),
-			t.At.Format(time.DateTime), clean(t.Reply))
+		code := ""
+		if t.Code != 0 {
+			code = fmt.Sprintf("%d ", t.Code)
+		}
+		fmt.Fprintf(w, "  %s: reader %d, %s, %s: %s%s\n", t.State, t.Subscriber, count(t.Attempts, "try", "tries"),
+			t.At.Format(time.DateTime), code, clean(t.Reply))
 	}
 }
 

@@ -132,41 +132,65 @@ func TestPlaceholdersAppearInOrder(t *testing.T) {
 	}
 }
 
-// texts are the string expressions of a file, with what is concatenated joined.
+// texts are the string expressions of a file, with what is concatenated joined. Named constants count where they are put
+// into an expression, and not by themselves.
 func texts(file *ast.File) []string {
 	var list []string
-	inside := map[ast.Node]bool{}
+	named := constants(file)
+	used := map[string]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
-		if n == nil || inside[n] {
-			return false
-		}
 		switch n := n.(type) {
 		case *ast.BinaryExpr:
-			if text, ok := concatenated(n, inside); ok {
+			if text, ok := concatenated(n, named, used); ok {
 				list = append(list, text)
 				return false
 			}
+		case *ast.ValueSpec:
+			return len(n.Names) != 1 || named[n.Names[0].Name] == ""
 		case *ast.BasicLit:
-			if text, ok := concatenated(n, inside); ok {
+			if text, ok := concatenated(n, named, used); ok {
 				list = append(list, text)
 			}
 		}
 		return true
 	})
+	for name, text := range named {
+		if !used[name] {
+			list = append(list, text)
+		}
+	}
 	return list
 }
 
-func concatenated(e ast.Expr, inside map[ast.Node]bool) (string, bool) {
+// constants are the file's named texts.
+func constants(file *ast.File) map[string]string {
+	named := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Names) == 1 && len(spec.Values) == 1 {
+			if literal, ok := spec.Values[0].(*ast.BasicLit); ok && literal.Kind == token.STRING {
+				named[spec.Names[0].Name], _ = strconv.Unquote(literal.Value)
+			}
+		}
+		return true
+	})
+	return named
+}
+
+func concatenated(e ast.Expr, named map[string]string, used map[string]bool) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		text, err := strconv.Unquote(e.Value)
 		return text, err == nil && e.Kind == token.STRING
+	case *ast.Ident:
+		text, known := named[e.Name]
+		used[e.Name] = used[e.Name] || known
+		return text, known
 	case *ast.BinaryExpr:
 		if e.Op != token.ADD {
 			return "", false
 		}
-		left, leftOK := concatenated(e.X, inside)
-		right, rightOK := concatenated(e.Y, inside)
+		left, leftOK := concatenated(e.X, named, used)
+		right, rightOK := concatenated(e.Y, named, used)
 		return left + " " + right, leftOK || rightOK
 	}
 	return "", false

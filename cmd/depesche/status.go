@@ -71,7 +71,7 @@ func (h *house) status(c *cobra.Command, now time.Time) (s status, err error) {
 			return s, err
 		}
 		if found {
-			report, err := h.newsroom.Report(ctx, last)
+			report, err := h.newsroom.Report(ctx, now, last)
 			if err != nil {
 				return s, err
 			}
@@ -84,6 +84,17 @@ func (h *house) status(c *cobra.Command, now time.Time) (s status, err error) {
 	if s.Sources, err = h.newsroom.SourceStates(ctx); err != nil {
 		return s, err
 	}
+	pauses, err := h.newsroom.Pauses(ctx, now)
+	if err != nil {
+		return s, err
+	}
+	for _, p := range pauses {
+		whom := "nothing is sent"
+		if p.Scope != "" {
+			whom = "nothing is sent to " + p.Scope
+		}
+		s.Problems = append(s.Problems, fmt.Sprintf("%s until %s: %s", whom, h.newsroom.InZone(p.Until).Format("15:04"), clean(p.Reason)))
+	}
 	s.Letters, err = h.registry.LettersDue(ctx)
 	return s, err
 }
@@ -91,8 +102,9 @@ func (h *house) status(c *cobra.Command, now time.Time) (s status, err error) {
 func problems(r newsletter.Report) []string {
 	name := r.Newsletter + "/" + string(r.Day)
 	var list []string
-	if r.Doubtful > 0 {
-		list = append(list, fmt.Sprintf("%s: %d doubtful: the server's answer was lost ('depesche report %s' lists them)", name, r.Doubtful, name))
+	if doubtful := r.Doubtful - r.OnWire; doubtful > 0 {
+		list = append(list, fmt.Sprintf("%s: %d doubtful: the server's answer was lost ('depesche report %s' lists them, 'depesche resolve' settles them)",
+			name, doubtful, name))
 	}
 	if r.Expired > 0 {
 		list = append(list, fmt.Sprintf("%s: %d expired: the latest time came first", name, r.Expired))
