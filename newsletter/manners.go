@@ -156,7 +156,7 @@ func (n *Newsroom) turn(ctx context.Context, now time.Time, messages int) (begin
 	needed := max(1, int64(float64(messages)*1000/n.Manners.PerSecond))
 	var next int64
 	err = n.db.Write.QueryRowContext(ctx, `
-		INSERT INTO manners (scope, next) VALUES ('', $1 + $2)
+		INSERT INTO manners (scope, next) VALUES ('', CAST($1 AS BIGINT) + CAST($2 AS BIGINT))
 		ON CONFLICT (scope) DO UPDATE SET next = CASE WHEN manners.next > $1 THEN manners.next ELSE $1 END + $2
 		RETURNING next`, now.UnixMilli(), needed).Scan(&next)
 	if err != nil {
@@ -217,21 +217,17 @@ func (m *manners) admits(ctx context.Context, tx *sql.Tx, now time.Time, name st
 		return now, true, nil
 	}
 	step := interval(rate / 60)
-	var next int64
-	err = tx.QueryRowContext(ctx, `
-		INSERT INTO manners (scope, next) VALUES ($1, $2 + $3)
-		ON CONFLICT (scope) DO UPDATE SET next = CASE
-			WHEN manners.next > $2 + CAST($4 AS BIGINT) THEN manners.next
-			WHEN manners.next > $2 THEN manners.next + $3
-			ELSE $2 + $3 END
-		RETURNING next`, name, now.UnixMilli(), step.Milliseconds(), doubtTime.Milliseconds()).Scan(&next)
+	result, err := tx.ExecContext(ctx, `
+		INSERT INTO manners (scope, next) VALUES ($1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
+		ON CONFLICT (scope) DO UPDATE SET next = CASE WHEN manners.next > $2 THEN manners.next ELSE $2 END + $3
+			WHERE manners.next <= CAST($4 AS BIGINT)`, name, now.UnixMilli(), step.Milliseconds(), now.Add(doubtTime).UnixMilli())
 	if err != nil {
 		return now, false, fmt.Errorf("keep the rate of a domain: %w", err)
 	}
-	if begin := time.UnixMilli(next).Add(-step); begin.Sub(now) <= doubtTime {
-		return now, true, nil
+	if admitted, err := result.RowsAffected(); err != nil || admitted > 0 {
+		return now, true, err
 	}
-	d.tail = later(later(d.tail, time.UnixMilli(next)), now).Add(step)
+	d.tail = later(d.tail, now).Add(step)
 	return d.tail, false, nil
 }
 

@@ -465,9 +465,7 @@ func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *win
 		return nil
 	}
 	first, last := arrived[0], arrived[len(arrived)-1]
-	result, err := tx.ExecContext(ctx, `
-		UPDATE deliveries SET state = 'sent', attempts = attempts + 1, settled = $1, code = 250, reply = ''
-		WHERE digest = $2 AND subscriber >= $3 AND subscriber <= $4 AND fence = $5 AND take = $6 AND state = 'doubtful'`,
+	result, err := tx.ExecContext(ctx, recordSent,
 		now.UnixMilli(), first.digest, first.subscriber, last.subscriber, r.run.fence, w.take)
 	if err != nil {
 		return fmt.Errorf("record deliveries that were sent: %w", err)
@@ -478,6 +476,11 @@ func (r *recorder) settle(ctx context.Context, tx *sql.Tx, now time.Time, w *win
 	}
 	return err
 }
+
+// recordSent records a stretch of deliveries, those that are still in hand.
+const recordSent = `
+	UPDATE deliveries SET state = 'sent', attempts = attempts + 1, settled = $1, code = 250, reply = ''
+	WHERE digest = $2 AND subscriber >= $3 AND subscriber <= $4 AND fence = $5 AND take = $6 AND state = 'doubtful'`
 
 func (r *recorder) settleOne(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery) error {
 	if d.skipped != "" {
