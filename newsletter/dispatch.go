@@ -216,7 +216,7 @@ func (r *run) prepare(ctx context.Context, d Digest, jobs []job) error {
 		if err != nil {
 			return fmt.Errorf("read variant %d: %w", number, err)
 		}
-		body, err := r.edition.variant(number, strings.Split(topics, ","))
+		v, err := r.edition.variant(number, strings.Split(topics, ","))
 		if errors.Is(err, ErrNothingLeft) {
 			r.variants[number] = nil
 			continue
@@ -224,7 +224,7 @@ func (r *run) prepare(ctx context.Context, d Digest, jobs []job) error {
 		if err != nil {
 			return err
 		}
-		if r.variants[number], err = r.edition.message(body); err != nil {
+		if r.variants[number], err = r.edition.message(v); err != nil {
 			return fmt.Errorf("build variant %d: %w", number, err)
 		}
 	}
@@ -351,11 +351,11 @@ func (r *run) count(change func(*Tally)) {
 // splice puts a reader's personal values into the variant's message.
 func (r *run) splice(buffer []byte, m *render.Message, j job) ([]byte, error) {
 	keys, newsletter := r.newsroom.keys, r.edition.digest.Newsletter
-	return m.Splice(buffer, render.Personal{
+	return m.Splice(buffer, &render.Personal{
 		To:          j.address,
-		MessageID:   keys.MessageID(r.edition.digest.ID, r.edition.digest.Revision, j.subscriber),
-		Unsubscribe: keys.Token(subscribers.ToUnsubscribe, j.subscriber, newsletter, j.nonce),
-		Preferences: keys.Token(subscribers.ToPrefer, j.subscriber, newsletter, j.nonce),
+		MessageID:   []byte(keys.MessageID(r.edition.digest.ID, r.edition.digest.Revision, j.subscriber)),
+		Unsubscribe: []byte(keys.Token(subscribers.ToUnsubscribe, j.subscriber, newsletter, j.nonce)),
+		Preferences: []byte(keys.Token(subscribers.ToPrefer, j.subscriber, newsletter, j.nonce)),
 		Since:       j.signedUp.In(r.edition.zone),
 	})
 }

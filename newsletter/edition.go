@@ -22,6 +22,7 @@ type edition struct {
 	frozen   frozen
 	zone     *time.Location
 	template *render.Template
+	press    *render.Press
 	entries  []entry
 	headings map[string]render.Fragment // by topic
 }
@@ -40,7 +41,7 @@ type entry struct {
 // ErrNothingLeft means that a variant has no entry any more: everything in it was withdrawn.
 var ErrNothingLeft = errors.New("nothing is left to print")
 
-// open parses the frozen template and renders the headings.
+// open parses the frozen template, renders the headings and prepares to print variants.
 func (e *edition) open() (err error) {
 	if e.zone, err = time.LoadLocation(e.frozen.Zone); err != nil {
 		return fmt.Errorf("open digest: %w", err)
@@ -54,7 +55,30 @@ func (e *edition) open() (err error) {
 			return fmt.Errorf("render heading of topic %s: %w", slug, err)
 		}
 	}
+	e.print("")
 	return nil
+}
+
+// print prepares to print variants; prefix stands before their subjects.
+func (e *edition) print(prefix string) {
+	s := e.frozen.Senders
+	e.press = e.template.Press(render.Edition{
+		Newsletter: render.Newsletter{Title: render.Text(e.frozen.Newsletter.Title), BaseURL: render.URL(e.frozen.BaseURL)},
+		Brand:      e.frozen.Brand,
+		Day:        e.digest.Day.noon(e.zone),
+		Header: render.Header{
+			From: s.Newsletter, ReplyTo: s.ReplyTo, Date: e.digest.Began.In(e.zone), Domain: s.MailDomain,
+			List: render.List{
+				Title: render.Text(e.frozen.Newsletter.Title), ID: e.digest.Newsletter + "." + s.MailDomain,
+			},
+			Language:        render.Lang(e.frozen.Newsletter.Language),
+			UnsubscribeBase: render.URL(e.link("unsubscribe")),
+		},
+		Prefix:          prefix,
+		WebViewBase:     render.URL(fmt.Sprintf("%s/digest/%s/%s/", e.frozen.BaseURL, e.digest.Newsletter, e.digest.Day)),
+		UnsubscribeBase: render.URL(e.link("unsubscribe")),
+		PreferencesBase: render.URL(e.link("preferences")),
+	})
 }
 
 // enter renders a candidate. An error with an entry is about its picture: the entry goes without.
@@ -163,23 +187,21 @@ func (n *Newsroom) readTopics(ctx context.Context, e *edition) error {
 }
 
 // variant cuts the edition to a set of topics. An article in several of them is printed once, under the first.
-func (e *edition) variant(number int64, topics []string) (render.Body, error) {
+func (e *edition) variant(number int64, topics []string) (render.Variant, error) {
 	v := render.Variant{
-		Newsletter:      render.Newsletter{Title: render.Text(e.frozen.Newsletter.Title), BaseURL: render.URL(e.frozen.BaseURL)},
-		Brand:           e.frozen.Brand,
-		Day:             e.digest.Day.noon(e.zone),
-		WebView:         render.URL(fmt.Sprintf("%s/digest/%s/%s/%d", e.frozen.BaseURL, e.digest.Newsletter, e.digest.Day, number)),
-		UnsubscribeBase: render.URL(e.link("unsubscribe")),
-		PreferencesBase: render.URL(e.link("preferences")),
+		Number:    number,
+		Headlines: make([]render.Text, 0, len(e.entries)),
+		Sections:  make([]render.Section, 0, len(topics)),
 	}
-	printed := map[string]bool{}
+	printed := make([]bool, len(e.entries))
 	for _, topic := range topics {
 		section := render.Section{Name: render.Text(e.frozen.Names[topic]), Heading: e.headings[topic]}
-		for _, x := range e.entries {
-			if printed[x.article+x.kind] || !slices.Contains(x.topics, topic) {
+		for i := range e.entries {
+			x := &e.entries[i]
+			if printed[i] || !slices.Contains(x.topics, topic) {
 				continue
 			}
-			printed[x.article+x.kind] = true
+			printed[i] = true
 			section.Entries = append(section.Entries, x.fragment)
 			v.Headlines = append(v.Headlines, render.Text(x.title))
 		}
@@ -189,26 +211,27 @@ func (e *edition) variant(number int64, topics []string) (render.Body, error) {
 	}
 	v.Count = len(v.Headlines)
 	if v.Count == 0 {
-		return render.Body{}, ErrNothingLeft
+		return v, ErrNothingLeft
 	}
-	body, err := e.template.Variant(v)
+	return v, nil
+}
+
+// body is a variant as a whole, to look at.
+func (e *edition) body(v render.Variant) (render.Body, error) {
+	body, err := e.press.Body(v)
 	if err != nil {
-		return body, fmt.Errorf("render variant %d of digest %s of %s: %w", number, e.digest.Newsletter, e.digest.Day, err)
+		return body, fmt.Errorf("render variant %d of digest %s of %s: %w", v.Number, e.digest.Newsletter, e.digest.Day, err)
 	}
 	return body, nil
 }
 
-// message turns a variant into a mail that wants nothing but a reader.
-func (e *edition) message(body render.Body) (*render.Message, error) {
-	s := e.frozen.Senders
-	return render.Build(render.Header{
-		From: s.Newsletter, ReplyTo: s.ReplyTo, Date: e.digest.Began.In(e.zone), Domain: s.MailDomain,
-		List: render.List{
-			Title: render.Text(e.frozen.Newsletter.Title), ID: e.digest.Newsletter + "." + s.MailDomain,
-		},
-		Language:        render.Lang(e.frozen.Newsletter.Language),
-		UnsubscribeBase: render.URL(e.link("unsubscribe")),
-	}, body)
+// message is a variant as a mail that wants nothing but a reader.
+func (e *edition) message(v render.Variant) (*render.Message, error) {
+	message, err := e.press.Message(v)
+	if err != nil {
+		return nil, fmt.Errorf("render variant %d of digest %s of %s: %w", v.Number, e.digest.Newsletter, e.digest.Day, err)
+	}
+	return message, nil
 }
 
 // link is the address of one of this newsletter's pages, to which a reader's token is appended.
@@ -238,10 +261,14 @@ func (n *Newsroom) WebPage(ctx context.Context, newsletter string, day Day, vari
 	if err != nil {
 		return "", err
 	}
-	body, err := e.variant(variant, strings.Split(topics, ","))
+	v, err := e.variant(variant, strings.Split(topics, ","))
 	if errors.Is(err, ErrNothingLeft) {
 		return "", ErrNoDigest
 	}
+	if err != nil {
+		return "", err
+	}
+	body, err := e.body(v)
 	return body.Web(), err
 }
 
@@ -255,11 +282,15 @@ func (n *Newsroom) Preview(ctx context.Context, now time.Time, l Newsletter, day
 	if len(topics) == 0 {
 		topics = l.Topics
 	}
-	body, err := e.variant(0, inOrder(l.Topics, topics))
+	v, err := e.variant(0, inOrder(l.Topics, topics))
+	if err != nil {
+		return render.Body{}, nil, problems, err
+	}
+	body, err := e.body(v)
 	if err != nil {
 		return body, nil, problems, err
 	}
-	message, err := e.message(body)
+	message, err := e.message(v)
 	return body, message, problems, err
 }
 

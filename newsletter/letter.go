@@ -1,6 +1,7 @@
 package newsletter
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -68,7 +69,7 @@ func (n *Newsroom) sendLetter(ctx context.Context, w *wire, clock func() time.Ti
 		return false, fmt.Errorf("build letter: %w", err)
 	}
 	id := n.keys.MessageID(l.ID)
-	data, err := message.Splice(nil, render.Personal{To: l.Address, MessageID: id, Action: l.Token})
+	data, err := message.Splice(nil, &render.Personal{To: l.Address, MessageID: []byte(id), Action: []byte(l.Token)})
 	if err != nil {
 		return false, fmt.Errorf("build letter: %w", err)
 	}
@@ -176,8 +177,10 @@ func (n *Newsroom) letterMail(ctx context.Context, now time.Time, l subscribers.
 
 // Nobody are the personal values of a mail that belongs to no reader: a preview, a test. Its links open nothing.
 func Nobody(to string, now time.Time) render.Personal {
-	const token = "00000000000000000000000000000000000000000000"
-	return render.Personal{To: to, MessageID: fmt.Sprintf("test-%d", now.UnixNano()), Unsubscribe: token, Preferences: token, Since: now}
+	token := bytes.Repeat([]byte("0"), render.TokenLength)
+	return render.Personal{
+		To: to, MessageID: fmt.Appendf(nil, "test-%d", now.UnixNano()), Unsubscribe: token, Preferences: token, Since: now,
+	}
 }
 
 // SendTest mails the digest as it would be now to some addresses. Nothing is stored or counted.
@@ -187,12 +190,12 @@ func (n *Newsroom) SendTest(ctx context.Context, now time.Time, l Newsletter, ad
 	if err != nil {
 		return problems, err
 	}
-	body, err := e.variant(0, l.Topics)
+	e.print("[TEST] ")
+	v, err := e.variant(0, l.Topics)
 	if err != nil {
 		return problems, err
 	}
-	body.Subject = "[TEST] " + body.Subject
-	message, err := e.message(body)
+	message, err := e.message(v)
 	if err != nil {
 		return problems, err
 	}
@@ -225,7 +228,7 @@ func (n *Newsroom) SendAlert(ctx context.Context, now time.Time, to, text string
 
 // sendOnce sends a mail that is nobody's delivery; any reply but acceptance is an error.
 func (n *Newsroom) sendOnce(ctx context.Context, w *wire, m *render.Message, p render.Personal) error {
-	data, err := m.Splice(nil, p)
+	data, err := m.Splice(nil, &p)
 	if err != nil {
 		return err
 	}

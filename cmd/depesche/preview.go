@@ -71,7 +71,7 @@ func (a *app) show(body render.Body, message *render.Message, as string) error {
 	case "text":
 		out = []byte(body.Text)
 	case "eml":
-		out, err = message.Splice(nil, nobody)
+		out, err = message.Splice(nil, &nobody)
 	default:
 		err = usageErrorf("--as %s: expected html, text or eml", as)
 	}

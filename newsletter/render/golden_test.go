@@ -27,8 +27,8 @@ var letterHeader = Header{
 }
 
 var reader = Personal{
-	To: "leser@xn--mller-kva.example", MessageID: "d1-7f3a_r42", Unsubscribe: unsubscribeToken, Preferences: preferencesToken,
-	Action: actionToken, Since: time.Date(2025, 12, 3, 0, 0, 0, 0, berlin),
+	To: "leser@xn--mller-kva.example", MessageID: []byte("d1-7f3a_r42"), Unsubscribe: []byte(unsubscribeToken),
+	Preferences: []byte(preferencesToken), Action: []byte(actionToken), Since: time.Date(2025, 12, 3, 0, 0, 0, 0, berlin),
 }
 
 func spliced(t testing.TB, h Header, b Body, p Personal) string {
@@ -37,11 +37,16 @@ func spliced(t testing.TB, h Header, b Body, p Personal) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes, err := message.Splice(nil, p)
+	return splicedFor(t, message, p)
+}
+
+func splicedFor(t testing.TB, m *Message, p Personal) string {
+	t.Helper()
+	raw, err := m.Splice(nil, &p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(bytes)
+	return string(raw)
 }
 
 func TestGoldenDigest(t *testing.T) {
@@ -57,11 +62,12 @@ func TestGoldenDigest(t *testing.T) {
 		{"en", "Elbe Valley Morning", englishEntries},
 	} {
 		tmpl := mustParse(t, c.language, Digest)
-		body := mustVariant(t, tmpl, variantOf(t, tmpl, c.title, c.topics))
+		v := variantOf(t, tmpl, c.title, c.topics)
+		body := mustVariant(t, tmpl, v)
 		golden(t, c.language+".digest.html", body.HTML)
 		golden(t, c.language+".digest.txt", body.Text)
 		golden(t, c.language+".digest.web.html", body.Web())
-		golden(t, c.language+".digest.eml", spliced(t, header, body, reader))
+		golden(t, c.language+".digest.eml", splicedFor(t, mustMessage(t, tmpl, v), reader))
 		for _, finding := range Lint(body) {
 			t.Errorf("%s digest: %s", c.language, finding)
 		}

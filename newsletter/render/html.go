@@ -80,7 +80,7 @@ const (
 func (w *htmlWriter) topBlock(n ast.Node) {
 	begin := w.b.Len()
 	w.block(n)
-	if block := w.b.String()[begin:]; w.part != article && strings.Contains(block, stem) {
+	if block := w.b.String()[begin:]; w.part != article && personal(block) {
 		before := w.b.String()[:begin]
 		w.b.Reset()
 		w.b.WriteString(before + personalBegin + strings.TrimSuffix(block, "\n") + personalEnd + "\n")
@@ -88,9 +88,14 @@ func (w *htmlWriter) topBlock(n ast.Node) {
 }
 
 func (w *htmlWriter) element(tag, attributes string, n ast.Node) {
-	w.b.WriteString("<" + tag + attributes + ">")
+	w.b.WriteByte('<')
+	w.b.WriteString(tag)
+	w.b.WriteString(attributes)
+	w.b.WriteByte('>')
 	w.children(n)
-	w.b.WriteString("</" + tag + ">")
+	w.b.WriteString("</")
+	w.b.WriteString(tag)
+	w.b.WriteByte('>')
 }
 
 func style(css string) string { return ` style="` + css + `"` }

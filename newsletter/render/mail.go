@@ -1,11 +1,11 @@
 package render
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"net/mail"
 	"strings"
 	"time"
@@ -33,40 +33,22 @@ type List struct {
 	ID    string // label and domain: morgen.news.example.org
 }
 
-// Message is a mail of which only the readers' own values are missing. It is immutable.
-type Message struct {
-	segments []segment
-	fields   []field // each once: what Splice checks
-	size     int
-}
-
-// segment is bytes that are the same for every reader, and the reader's value that follows them.
-type segment struct {
-	static []byte
-	then   field
-}
-
-// Build makes the message of a variant or letter: RFC 5322 headers in a fixed order, multipart/alternative in
-// quoted-printable, 7 bits wide throughout. The same input gives the same bytes in every process.
+// Build makes the message of a body: RFC 5322 headers in a fixed order, multipart/alternative in quoted-printable, 7 bits
+// wide throughout. The same input gives the same bytes in every process.
 func Build(h Header, b Body) (*Message, error) {
-	if err := h.check(); err != nil {
-		return nil, fmt.Errorf("building message: %w", err)
-	}
-	boundary := boundaryOf(h, b)
-	raw, err := compose(h, b, boundary)
+	f, err := newForm(h)
 	if err != nil {
 		return nil, fmt.Errorf("building message: %w", err)
 	}
-	head, body, found := strings.Cut(raw, "\r\n\r\n")
-	if !found {
-		return nil, errors.New("building message: no end of header")
+	field, err := subjectField(b.Subject)
+	if err != nil {
+		return nil, fmt.Errorf("building message: %w", err)
 	}
-	var c cutter
-	fields := headerFields(head)
-	fields["subject"] = subject(headerText(b.Subject), fields["subject"])
-	c.header(h, fields, boundary)
-	c.body(body, boundary)
-	return c.message(), nil
+	parts, err := pieces(b.Text+"\n", b.HTML+"\n")
+	if err != nil {
+		return nil, fmt.Errorf("building message: %w", err)
+	}
+	return f.message(boundaryOf(h, b), field, parts[:1], parts[1:]), nil
 }
 
 func (h Header) check() error {
@@ -96,29 +78,139 @@ func boundaryOf(h Header, b Body) string {
 	for _, s := range []string{h.From.String(), h.List.ID, b.Subject, b.Text, b.HTML} {
 		fmt.Fprintf(sum, "%d %s\n", len(s), s)
 	}
-	return "=_" + hex.EncodeToString(sum.Sum(nil)[:16])
+	return boundaryFrom(sum)
 }
 
-// compose lets go-mail encode what needs encoding: addresses, subject, date and both parts.
-func compose(h Header, b Body, boundary string) (string, error) {
-	m := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8), gomail.WithEncoding(gomail.EncodingQP),
-		gomail.WithBoundary(boundary), gomail.WithNoDefaultUserAgent())
+func boundaryFrom(sum hash.Hash) string { return "=_" + hex.EncodeToString(sum.Sum(nil)[:16]) }
+
+// form is a message without subject and content.
+type form struct {
+	before, after *piece    // the header's lines around the subject
+	seams         [3]string // what stands before the text, between it and the HTML, and after that; with boundaryMark
+}
+
+const (
+	boundaryMark = "=_boundary"
+	partMark     = stem + "Part" // a line of its own
+)
+
+// newForm lets go-mail make a message of two empty parts, and puts its header in our order.
+func newForm(h Header) (*form, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	m := newMail()
+	m.SetBoundary(boundaryMark)
 	from := mail.Address{Name: headerText(h.From.Name), Address: h.From.Address}
 	m.FromMailAddress(&from)
 	if h.ReplyTo.Address != "" {
 		replyTo := mail.Address{Name: headerText(h.ReplyTo.Name), Address: h.ReplyTo.Address}
 		m.ReplyToMailAddress(&replyTo)
 	}
-	m.Subject(headerText(b.Subject))
 	m.SetDateWithValue(h.Date)
-	m.SetMessageIDWithValue("unused@localhost") // else go-mail asks for the host's name; the header is written by cutter
-	m.SetBodyString(gomail.TypeTextPlain, b.Text)
-	m.AddAlternativeString(gomail.TypeTextHTML, b.HTML)
-	var raw bytes.Buffer
-	if _, err := m.WriteTo(&raw); err != nil {
-		return "", err
+	m.SetBodyString(gomail.TypeTextPlain, partMark)
+	m.AddAlternativeString(gomail.TypeTextHTML, partMark)
+	head, body, err := written(m)
+	if err != nil {
+		return nil, err
 	}
-	return raw.String(), nil
+	seams := strings.Split(body, partMark+"\r\n")
+	if len(seams) != 3 {
+		return nil, fmt.Errorf("message has %d parts", len(seams)-1)
+	}
+	var f form
+	f.seams[0] = "Content-Type: multipart/alternative;\r\n boundary=\"" + boundaryMark + "\"\r\n\r\n" + seams[0]
+	f.seams[1], f.seams[2] = seams[1], seams[2]
+	for _, seam := range f.seams {
+		if err := fitForWire([]segment{{static: []byte(seam)}}); err != nil {
+			return nil, err
+		}
+	}
+	f.before, f.after, err = h.lines(headerFields(head))
+	return &f, err
+}
+
+// newMail is an empty message. Its Message-ID and date are never used; without, go-mail would ask for host name and time.
+func newMail() *gomail.Msg {
+	m := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8), gomail.WithEncoding(gomail.EncodingQP),
+		gomail.WithNoDefaultUserAgent())
+	m.SetGenHeader(gomail.HeaderMessageID, "unused")
+	m.SetGenHeader(gomail.HeaderDate, "unused")
+	return m
+}
+
+// written is the message as go-mail writes it.
+func written(m *gomail.Msg) (head, body string, err error) {
+	var raw strings.Builder
+	raw.Grow(512) // the header; the body comes in one piece
+	if _, err := m.WriteTo(&raw); err != nil {
+		return "", "", err
+	}
+	head, body, found := strings.Cut(raw.String(), "\r\n\r\n")
+	if !found {
+		return "", "", errors.New("no end of header")
+	}
+	return head, body, nil
+}
+
+// quotedPrintable lets go-mail encode contents, each of whole lines. What it returns has no soft line breaks: it is wrapped
+// anew, because go-mail wraps around our placeholders and not around the values, and may tear a placeholder apart.
+func quotedPrintable(contents ...string) ([]string, error) {
+	m := newMail()
+	m.SetBodyString(gomail.TypeTextPlain, strings.Join(contents, partMark+"\n"))
+	_, body, err := written(m)
+	if err != nil {
+		return nil, err
+	}
+	encoded := strings.Split(strings.ReplaceAll(body, "=\r\n", ""), partMark+"\r\n")
+	if len(encoded) != len(contents) {
+		return nil, errors.New("content holds a placeholder for parts")
+	}
+	return encoded, nil
+}
+
+// pieces encodes contents, each of whole lines, and makes a piece of each.
+func pieces(contents ...string) ([]*piece, error) {
+	encoded, err := quotedPrintable(contents...)
+	if err != nil {
+		return nil, err
+	}
+	made := make([]*piece, len(encoded))
+	for i, lines := range encoded {
+		if made[i], err = newPiece(lines); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
+}
+
+// boundary is derived from the content, too, of which the hashes are known.
+func (f *form) boundary(subject *piece, text, html []*piece) string {
+	sum := sha256.New()
+	for _, part := range [...][]*piece{{f.before, subject, f.after}, text, html} {
+		for _, b := range part {
+			sum.Write(b.sum[:])
+		}
+	}
+	return boundaryFrom(sum)
+}
+
+// headSegments is how many segments header and seams have at most.
+const headSegments = 2 + 1 + 3 + 3
+
+// message fills the form in.
+func (f *form) message(boundary string, subject *piece, text, html []*piece) *Message {
+	m := &Message{segments: make([]segment, 0, headSegments+segmentsOf(text)+segmentsOf(html))}
+	m.add(f.before)
+	m.add(subject)
+	m.add(f.after)
+	for i, content := range [...][]*piece{text, html, nil} {
+		m.addStatic(strings.ReplaceAll(f.seams[i], boundaryMark, boundary))
+		for _, b := range content {
+			m.add(b)
+		}
+	}
+	return m
 }
 
 // headerText is text for a header: one line, no controls, no soft hyphens, no direction characters, and valid UTF-8.
@@ -141,28 +233,31 @@ func headerFields(head string) map[string]string {
 	return fields
 }
 
-// header writes the header in our order, each field once; what go-mail adds beyond it is left out.
-func (c *cutter) header(h Header, encoded map[string]string, boundary string) {
-	c.line(encoded["date"])
-	c.line(encoded["from"])
+// lines writes the header in our order, each field once; what go-mail adds beyond it is left out.
+func (h Header) lines(encoded map[string]string) (beforeSubject, afterSubject *piece, err error) {
+	var before, after cutter
+	before.line(encoded["date"])
+	before.line(encoded["from"])
 	if reply, ok := encoded["reply-to"]; ok {
-		c.line(reply)
+		before.line(reply)
 	}
-	c.personalLine("To: ", to, "")
-	c.line(encoded["subject"])
-	c.personalLine("Message-ID: <", messageID, "@"+h.Domain+">")
+	before.personalLine("To: ", to, "")
+	after.personalLine("Message-ID: <", messageID, "@"+h.Domain+">")
 	if h.List.ID != "" {
-		c.line("List-Id: " + listIdentifier(h.List))
-		c.personalLine("List-Unsubscribe: <"+h.UnsubscribeBase.String(), listUnsubscribe, ">")
-		c.line("List-Unsubscribe-Post: List-Unsubscribe=One-Click") // RFC 8058 §3.1
+		after.line("List-Id: " + listIdentifier(h.List))
+		after.personalLine("List-Unsubscribe: <"+h.UnsubscribeBase.String(), listUnsubscribe, ">")
+		after.line("List-Unsubscribe-Post: List-Unsubscribe=One-Click") // RFC 8058 §3.1
 	}
-	c.line("Auto-Submitted: auto-generated") // RFC 3834 §5
+	after.line("Auto-Submitted: auto-generated") // RFC 3834 §5
 	if language := h.Language.String(); language != "" {
-		c.line("Content-Language: " + language)
+		after.line("Content-Language: " + language)
 	}
-	c.line("MIME-Version: 1.0")
-	c.line("Content-Type: multipart/alternative;\r\n boundary=\"" + boundary + "\"")
-	c.line("")
+	after.line("MIME-Version: 1.0")
+	if beforeSubject, err = before.piece(); err != nil {
+		return nil, nil, err
+	}
+	afterSubject, err = after.piece()
+	return beforeSubject, afterSubject, err
 }
 
 // maxListTitle keeps a List-Id with its title, encoded, within the 255 octets of RFC 2919 §3.
@@ -216,13 +311,24 @@ func encodedRune(r rune) string {
 	return b.String()
 }
 
-// subject is the header's field. go-mail would begin a long one with an empty line, which is legal and rarely seen, and
-// would leave a headline as it is that only looks encoded.
-func subject(text, encoded string) string {
-	if ascii(text) && !strings.Contains(text, "=?") {
-		return encoded
+// subjectField is the header's field. go-mail begins a field with an empty line if it would have to break its first word or
+// encode a long one, which is legal and rarely seen, and leaves a headline as it is that only looks encoded.
+func subjectField(subject string) (*piece, error) {
+	text := headerText(subject)
+	m := newMail()
+	m.Subject(text)
+	m.SetBodyString(gomail.TypeTextPlain, "")
+	head, _, err := written(m)
+	if err != nil {
+		return nil, err
 	}
-	return "Subject: " + encodedWords(text, len("Subject: "))
+	field := headerFields(head)["subject"]
+	if !ascii(text) || strings.Contains(text, "=?") || strings.HasPrefix(field, "Subject:\r\n") {
+		field = "Subject: " + encodedWords(text, len("Subject: "))
+	}
+	var c cutter
+	c.line(field)
+	return c.piece()
 }
 
 func ascii(s string) bool {
@@ -232,23 +338,4 @@ func ascii(s string) bool {
 		}
 	}
 	return true
-}
-
-// Size is the length a message has at most, in octets: with the longest address and Message-ID there may be.
-func (m *Message) Size() int { return m.size }
-
-// Splice appends the finished message for one reader: 7-bit unless the address is not, CRLF line ends, no line that begins
-// with a dot. Values that are not what they should be are refused, and dst is returned as it was.
-// It allocates nothing if dst has room for Size octets.
-func (m *Message) Splice(dst []byte, p Personal) ([]byte, error) {
-	for _, f := range m.fields {
-		if err := p.check(f); err != nil {
-			return dst, err
-		}
-	}
-	for _, s := range m.segments {
-		dst = append(dst, s.static...)
-		dst = p.append(dst, s.then)
-	}
-	return dst, nil
 }

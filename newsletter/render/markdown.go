@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/yuin/goldmark"
@@ -84,7 +85,11 @@ func wordRune(r rune) bool { return !util.IsSpaceRune(r) && !util.IsPunctRune(r)
 
 // literal resolves backslash escapes and entities (CommonMark 0.31 §2.4, §2.5) and drops what cannot be seen.
 func literal(value []byte) string {
+	if !bytes.ContainsAny(value, `\&`) {
+		return visible(string(value))
+	}
 	var b strings.Builder
+	b.Grow(len(value))
 	for i := 0; i < len(value); i++ {
 		switch c := value[i]; {
 		case c == '\\' && i+1 < len(value) && punctuation(value[i+1]):

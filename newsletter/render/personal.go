@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // The words that stand for one reader's values in a Body until Message.Splice puts the values there. They share a stem
@@ -23,6 +24,12 @@ const (
 
 	bodyMark    = stem + "Body"    // where an entry's Markdown body goes
 	pictureMark = stem + "Picture" // where an entry's picture goes
+
+	openingMark = stem + "Opening" // where a digest's own words and its rows go in the frame
+	rowsMark    = stem + "Rows"
+	closingMark = stem + "Closing"
+
+	numberMark = stem + "Number" // and a letter: the number of a variant, of one digit for a, of two for b
 )
 
 // TokenLength is the length of every token, in octets: 33 octets in base64url without padding (RFC 4648 §5).
@@ -47,6 +54,7 @@ const (
 	sinceDay
 	sinceMonth
 	sinceYear
+	fields // how many there are
 )
 
 // marks lists the body's fields by the word that stands for each.
@@ -73,17 +81,52 @@ func markAt(s string) (word string, f field, length int) {
 			return m.word, m.field, m.length
 		}
 	}
+	if i := len(numberMark); strings.HasPrefix(s, numberMark) && i < len(s) && s[i] >= 'a' && s[i] <= 'z' {
+		return s[:i+1], none, int(s[i]-'a') + 1
+	}
 	return "", none, 0
+}
+
+// numberMarkFor stands for a number until it is known: a page is the same for all numbers that are as long.
+func numberMarkFor(number string) string { return numberMark + string(rune('a'+len(number)-1)) }
+
+// personal reports whether s has a place for a reader's own value.
+func personal(s string) bool {
+	for i := strings.Index(s, stem); i >= 0; i = strings.Index(s, stem) {
+		if s = s[i:]; !strings.HasPrefix(s, numberMark) {
+			return true
+		}
+		s = s[len(numberMark):]
+	}
+	return false
+}
+
+// longest is the most octets the value of f may have.
+func longest(f field) int {
+	switch f {
+	case to:
+		return maxAddress
+	case messageID:
+		return maxMessageID
+	case listUnsubscribe:
+		return TokenLength
+	}
+	for _, m := range marks {
+		if m.field == f {
+			return m.length
+		}
+	}
+	return 0
 }
 
 // Personal is what differs between two readers of one variant. Splice refuses values that could be anything else than
 // what they are meant to be; fields a message does not use may be empty.
 type Personal struct {
 	To          string    // the address: bare, its domain in ASCII
-	MessageID   string    // left of the @: letters, digits, - and _, at most 64
-	Unsubscribe string    // token
-	Preferences string    // token
-	Action      string    // token, letters only
+	MessageID   []byte    // left of the @: letters, digits, - and _, at most 64
+	Unsubscribe []byte    // token
+	Preferences []byte    // token
+	Action      []byte    // token, letters only
 	Since       time.Time // the sign-up, in the newsletter's zone: its day is printed
 }
 
@@ -108,7 +151,7 @@ func (p *Personal) check(f field) error {
 		return failing(token(p.Preferences), errToken)
 	case action:
 		return failing(token(p.Action), errToken)
-	case sinceYear:
+	case sinceDay, sinceMonth, sinceYear:
 		return failing(p.Since.Year() >= 1970 && p.Since.Year() <= 9999, errSince)
 	}
 	return nil
@@ -121,8 +164,8 @@ func failing(ok bool, err error) error {
 	return err
 }
 
-// append appends the value of f, which check has passed.
-func (p *Personal) append(dst []byte, f field) []byte {
+// append appends the value of f, which check has passed; since is what date returns.
+func (p *Personal) append(dst []byte, f field, since *[8]byte) []byte {
 	switch f {
 	case to:
 		return append(dst, p.To...)
@@ -134,31 +177,54 @@ func (p *Personal) append(dst []byte, f field) []byte {
 		return append(dst, p.Preferences...)
 	case action:
 		return append(dst, p.Action...)
-	case sinceDay:
-		return appendTwo(dst, p.Since.Day())
-	case sinceMonth:
-		return appendTwo(dst, int(p.Since.Month()))
 	case sinceYear:
-		return appendTwo(appendTwo(dst, p.Since.Year()/100), p.Since.Year()%100)
+		return append(dst, since[:4]...)
+	case sinceMonth:
+		return append(dst, since[4:6]...)
+	case sinceDay:
+		return append(dst, since[6:]...)
 	}
 	return dst
 }
 
-func appendTwo(dst []byte, n int) []byte {
-	return append(dst, byte('0'+n/10), byte('0'+n%10))
+// date is the day of the sign-up as YYYYMMDD.
+func (p *Personal) date() (digits [8]byte) {
+	year, month, day := p.Since.Date()
+	n := year*10_000 + int(month)*100 + day
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return digits
 }
 
-func token(s string) bool { return len(s) == TokenLength && base64url(s) }
+// length is how many octets append appends.
+func (p *Personal) length(f field) int {
+	switch f {
+	case to:
+		return len(p.To)
+	case messageID:
+		return len(p.MessageID)
+	case unsubscribe, listUnsubscribe:
+		return len(p.Unsubscribe)
+	case preferences:
+		return len(p.Preferences)
+	case action:
+		return len(p.Action)
+	}
+	return longest(f) // a date's parts have one length each
+}
 
-func base64url(s string) bool {
-	for i := range len(s) {
-		c := s[i]
+func token(s []byte) bool { return len(s) == TokenLength && base64url(s) }
+
+func base64url(s []byte) bool {
+	for _, c := range s {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		if !letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 // bareAddress reports whether s is one address and nothing else, by the parts of RFC 5321 §4.1.2 that keep it from being
@@ -169,19 +235,33 @@ func bareAddress(s string) bool {
 }
 
 func localPart(s string) bool {
-	if len(s) > 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		return !strings.ContainsAny(s[1:len(s)-1], "\"\\\r\n") && printable(s[1:len(s)-1])
+	quoted := len(s) > 2 && s[0] == '"' && s[len(s)-1] == '"'
+	if quoted {
+		s = s[1 : len(s)-1]
 	}
-	return !strings.ContainsAny(s, " \"\\()<>[]:;@,") && printable(s)
-}
-
-func printable(s string) bool {
 	for _, r := range s {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+		switch r {
+		case '"', '\\':
 			return false
+		case ' ', '(', ')', '<', '>', '[', ']', ':', ';', '@', ',':
+			if !quoted {
+				return false
+			}
+		default:
+			if !printable(r) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// printable refuses U+FFFD, which ranging over a string gives for bad UTF-8.
+func printable(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r > ' ' && r < 0x7F
+	}
+	return unicode.IsPrint(r) && r != unicode.ReplacementChar
 }
 
 func hostName(s string) bool {

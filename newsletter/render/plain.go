@@ -349,6 +349,7 @@ func prefixed(s, first, rest string) string {
 func wrap(s string, width int) string {
 	s = strings.ReplaceAll(s, softHyphen, "")
 	var b strings.Builder
+	b.Grow(len(s))
 	for line := range strings.SplitSeq(s, "\n") {
 		if b.Len() > 0 {
 			b.WriteByte('\n')
@@ -360,8 +361,10 @@ func wrap(s string, width int) string {
 
 func wrapLine(b *strings.Builder, line string, width int) {
 	column := 0
-	for _, word := range units(line) {
-		size := printed(word)
+	for line = strings.TrimLeft(line, blank); line != ""; {
+		var words string
+		words, line = unit(line)
+		size := printed(words)
 		switch {
 		case column == 0:
 		case column+1+size > width:
@@ -371,23 +374,31 @@ func wrapLine(b *strings.Builder, line string, width int) {
 			b.WriteByte(' ')
 			column++
 		}
-		b.WriteString(word)
+		b.WriteString(words)
 		column += size
 	}
 }
 
-// units splits a line into what must not be broken: words, and a reader's value together with the word before it, because
-// such a value never begins a line.
-func units(line string) []string {
-	var units []string
-	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' }) {
-		if strings.HasPrefix(word, stem) && len(units) > 0 {
-			units[len(units)-1] += " " + word
-			continue
-		}
-		units = append(units, word)
+const blank = " \t"
+
+// unit splits a line after what must not be broken: a word, and a reader's values with the word before them, because such a
+// value never begins a line.
+func unit(line string) (words, rest string) {
+	words, rest = firstWord(line)
+	for strings.HasPrefix(rest, stem) {
+		var value string
+		value, rest = firstWord(rest)
+		words += " " + value
 	}
-	return units
+	return words, rest
+}
+
+func firstWord(line string) (word, rest string) {
+	end := strings.IndexAny(line, blank)
+	if end < 0 {
+		return line, ""
+	}
+	return line[:end], strings.TrimLeft(line[end:], blank)
 }
 
 // printed is the width of a word once the readers' values are in it.

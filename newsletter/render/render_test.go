@@ -128,8 +128,14 @@ var englishEntries = []struct {
 	}},
 }
 
+// issue is an edition and one variant of it.
+type issue struct {
+	Edition
+	Variant
+}
+
 // germanVariant is the digest most tests look at.
-func germanVariant(t testing.TB, tmpl *Template) Variant {
+func germanVariant(t testing.TB, tmpl *Template) issue {
 	return variantOf(t, tmpl, "Elbtal am Morgen", germanEntries)
 }
 
@@ -137,13 +143,13 @@ func variantOf(t testing.TB, tmpl *Template, title Text, topics []struct {
 	topic   Text
 	entries []Entry
 },
-) Variant {
+) issue {
 	t.Helper()
-	v := Variant{
-		Newsletter: Newsletter{Title: title, BaseURL: "https://news.elbtal-bote.example"}, Brand: brand,
-		Day: time.Date(2026, 2, 11, 0, 0, 0, 0, berlin), WebView: "https://news.elbtal-bote.example/w/2026-02-11",
+	v := issue{Edition{
+		Newsletter: Newsletter{Title: title, BaseURL: "https://news.elbtal-bote.example"}, Brand: brand, Header: header,
+		Day: time.Date(2026, 2, 11, 0, 0, 0, 0, berlin), WebViewBase: "https://news.elbtal-bote.example/w/2026-02-",
 		UnsubscribeBase: "https://news.elbtal-bote.example/u/", PreferencesBase: "https://news.elbtal-bote.example/p/",
-	}
+	}, Variant{Number: 11}}
 	for _, topic := range topics {
 		heading, err := tmpl.Topic(topic.topic)
 		if err != nil {
@@ -165,11 +171,20 @@ func variantOf(t testing.TB, tmpl *Template, title Text, topics []struct {
 	return v
 }
 
-func mustVariant(t testing.TB, tmpl *Template, v Variant) Body {
+func mustVariant(t testing.TB, tmpl *Template, v issue) Body {
 	t.Helper()
-	body, err := tmpl.Variant(v)
+	body, err := tmpl.Press(v.Edition).Body(v.Variant)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return body
+}
+
+func mustMessage(t testing.TB, tmpl *Template, v issue) *Message {
+	t.Helper()
+	message, err := tmpl.Press(v.Edition).Message(v.Variant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return message
 }

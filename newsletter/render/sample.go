@@ -5,6 +5,7 @@ import "time"
 // sample is made-up content to try a template with.
 type sample struct {
 	entry   Entry
+	edition Edition
 	variant Variant
 	letter  Letter
 }
@@ -22,11 +23,11 @@ func fullSample() sample {
 			Width: 1200, Height: 800,
 		},
 	}
-	s.variant.Brand.Logo = "https://example.org/logo.png"
+	s.edition.Brand.Logo = "https://example.org/logo.png"
 	s.variant.Headlines = []Text{"A headline", "Another"}
 	s.variant.Count = 2
 	s.variant.Sections[0].Name = "A topic"
-	s.variant.WebView = "https://example.org/web"
+	s.edition.WebViewBase = "https://example.org/web/"
 	s.letter.Topics = []Text{"A topic", "Another topic"}
 	return s
 }
@@ -42,11 +43,11 @@ func bareSample() sample {
 	newsletter := Newsletter{Title: "Sample Morning", BaseURL: "https://news.example.org"}
 	return sample{
 		entry: Entry{Title: "A headline"},
-		variant: Variant{
-			Newsletter: newsletter, Brand: brand, Day: at, Headlines: []Text{"A headline"}, Count: 1,
-			Sections:        []Section{{}},
+		edition: Edition{
+			Newsletter: newsletter, Brand: brand, Day: at,
 			UnsubscribeBase: "https://news.example.org/u/", PreferencesBase: "https://news.example.org/p/",
 		},
+		variant: Variant{Headlines: []Text{"A headline"}, Count: 1, Sections: []Section{{}}},
 		letter: Letter{
 			Newsletter: newsletter, Brand: brand, Requested: at, Action: "https://news.example.org/c/", DeleteDays: 7,
 		},

@@ -1,86 +1,68 @@
 package render
 
 import (
-	"bytes"
-	"slices"
+	"crypto/sha256"
 	"strings"
 )
 
 // qpLine is the longest line quoted-printable may have, without its CRLF (RFC 2045 §6.7, rule 5).
 const qpLine = 76
 
-// cutter writes a message and cuts it where a reader's value goes.
+// cutter writes lines and cuts them where a reader's value goes.
 type cutter struct {
-	segments []segment
-	static   bytes.Buffer
-	size     int
-	column   int // of the current quoted-printable line, with the values in it
+	static []byte // without the values
+	cuts   []cut
+	column int // of the current quoted-printable line, with the values in it
 }
 
-func (c *cutter) line(s string) { c.static.WriteString(s + "\r\n") }
+type cut struct {
+	at   int // in static
+	then field
+}
+
+func (c *cutter) line(s string) {
+	c.static = append(c.static, s...)
+	c.static = append(c.static, "\r\n"...)
+}
 
 func (c *cutter) personalLine(before string, f field, after string) {
-	c.static.WriteString(before)
+	c.static = append(c.static, before...)
 	c.cut(f)
 	c.line(after)
 }
 
-func (c *cutter) cut(f field) {
-	c.size += c.static.Len() + longest(f)
-	c.segments = append(c.segments, segment{bytes.Clone(c.static.Bytes()), f})
-	c.static.Reset()
+func (c *cutter) cut(f field) { c.cuts = append(c.cuts, cut{len(c.static), f}) }
+
+// piece is what was written, if it may go over the wire.
+func (c *cutter) piece() (*piece, error) {
+	b := &piece{segments: make([]segment, 0, len(c.cuts)+1)}
+	begin := 0
+	for _, x := range append(c.cuts, cut{len(c.static), none}) {
+		b.segments = append(b.segments, segment{c.static[begin:x.at:x.at], x.then})
+		begin = x.at
+	}
+	if err := fitForWire(b.segments); err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	for _, s := range b.segments {
+		sum.Write(s.static)
+		sum.Write([]byte{0, byte(s.then)}) // no static holds a NUL
+	}
+	sum.Sum(b.sum[:0])
+	return b, nil
 }
 
-// longest is the most octets the value of f may have.
-func longest(f field) int {
-	switch f {
-	case to:
-		return maxAddress
-	case messageID:
-		return maxMessageID
-	case listUnsubscribe:
-		return TokenLength
+// newPiece wraps text in quoted-printable that has no soft line breaks. The result is the same wherever the text stands:
+// no line's encoding depends on the lines around it.
+func newPiece(encoded string) (*piece, error) {
+	c := cutter{static: make([]byte, 0, len(encoded)+len(encoded)/16)}
+	for encoded != "" {
+		var line string
+		line, encoded, _ = strings.Cut(encoded, "\r\n")
+		c.wrapped(line)
 	}
-	for _, m := range marks {
-		if m.field == f {
-			return m.length
-		}
-	}
-	return 0
-}
-
-func (c *cutter) message() *Message {
-	c.cut(none)
-	var fields []field
-	for _, s := range c.segments {
-		if s.then != none && !slices.Contains(fields, s.then) {
-			fields = append(fields, s.then)
-		}
-	}
-	return &Message{segments: c.segments, fields: fields, size: c.size}
-}
-
-// body copies the multipart body. The lines of its parts are wrapped anew, because go-mail wrapped them around our
-// placeholders and not around the values, and may have torn a placeholder apart.
-func (c *cutter) body(body, boundary string) {
-	inPart := false
-	var logical strings.Builder
-	for line := range strings.SplitSeq(strings.TrimSuffix(body, "\r\n"), "\r\n") {
-		switch {
-		case strings.HasPrefix(line, "--"+boundary):
-			inPart = false
-			c.line(line)
-		case !inPart:
-			inPart = line == "" // the part's own header ends here
-			c.line(line)
-		case strings.HasSuffix(line, "="):
-			logical.WriteString(strings.TrimSuffix(line, "="))
-		default:
-			logical.WriteString(line)
-			c.wrapped(logical.String())
-			logical.Reset()
-		}
-	}
+	return c.piece()
 }
 
 // wrapped writes one line of text, given in quoted-printable without soft breaks, as lines of at most 76 octets.
@@ -95,7 +77,7 @@ func (c *cutter) wrapped(line string) {
 		}
 		line = rest
 	}
-	c.static.WriteString("\r\n")
+	c.static = append(c.static, "\r\n"...)
 }
 
 // nextValue splits a line before the character that precedes its first value and after the values that follow each other
@@ -142,7 +124,7 @@ func (c *cutter) run(s string, last bool) {
 			n = len(s)
 		}
 		n = wholeEscapes(s, n)
-		c.static.WriteString(s[:n])
+		c.static = append(c.static, s[:n]...)
 		c.column += n
 		if s = s[n:]; s != "" {
 			c.softBreak()
@@ -175,7 +157,7 @@ func (c *cutter) guarded(s string) string {
 	default:
 		return s
 	}
-	c.static.WriteString(escape)
+	c.static = append(c.static, escape...)
 	c.column = len(escape)
 	return s[1:]
 }
@@ -199,13 +181,13 @@ func (c *cutter) unit(s string, last bool) {
 			s = s[len(word):]
 			continue
 		}
-		c.static.WriteByte(s[0])
+		c.static = append(c.static, s[0])
 		s = s[1:]
 	}
 }
 
 func (c *cutter) softBreak() {
-	c.static.WriteString("=\r\n")
+	c.static = append(c.static, "=\r\n"...)
 	c.column = 0
 }
 

@@ -131,8 +131,11 @@ func (t *Template) trySampleDigest(s sample) error {
 	}
 	s.variant.Sections[0].Heading = heading
 	s.variant.Sections[0].Entries = []Fragment{entry}
-	body, err := t.Variant(s.variant)
+	body, err := t.Press(s.edition).Body(s.variant)
 	if err != nil {
+		return err
+	}
+	if err := t.mustPrint(s.edition.Brand.Colour); err != nil {
 		return err
 	}
 	return t.mustHold(body, map[string]string{
@@ -140,6 +143,27 @@ func (t *Template) trySampleDigest(s sample) error {
 		"the publisher":        "Sample Press",
 		"the person responsible for the content (§ 18 Abs. 2 MStV)": "Erika Sample",
 	})
+}
+
+// mustPrint refuses a frame that does anything with opening, rows and closing but print them as they are: a press leaves
+// room for them and fills it later.
+func (t *Template) mustPrint(c Colour) error {
+	printed := frameData{Colour: htmltemplate.CSS(c.String()), Opening: "<p>\"1\"</p>", Rows: "<tr>\"2\"</tr>", Closing: "<p>\"3\"</p>"}
+	page, err := t.framed(printed)
+	if err != nil {
+		return err
+	}
+	withRoom := printed
+	withRoom.Opening, withRoom.Rows, withRoom.Closing = openingMark, rowsMark, closingMark
+	later, err := t.framed(withRoom)
+	if err != nil {
+		return err
+	}
+	fill := strings.NewReplacer(openingMark, string(printed.Opening), rowsMark, string(printed.Rows), closingMark, string(printed.Closing))
+	if fill.Replace(later) != page {
+		return fmt.Errorf("parsing %s: opening, rows and closing must stand in the page's text", t.source.framePath())
+	}
+	return nil
 }
 
 func (t *Template) trySampleLetter(s sample) error {

@@ -43,6 +43,9 @@ func Plain(t Text) string {
 
 // oneLine keeps no-break and soft-hyphen characters: they are part of how the text was set.
 func oneLine(s string) string {
+	if isOneLine(s) {
+		return s
+	}
 	var b strings.Builder
 	b.Grow(len(s))
 	space := false
@@ -62,6 +65,18 @@ func oneLine(s string) string {
 	return strings.TrimSpace(b.String())
 }
 
+// isOneLine reports whether oneLine has nothing to change. Most texts pass here more than once.
+func isOneLine(s string) bool {
+	last := ' '
+	for _, r := range s {
+		if r == utf8.RuneError || invisible(r) || breaks(r) && (r != ' ' || last == ' ') {
+			return false
+		}
+		last = r
+	}
+	return strings.TrimSpace(s) == s
+}
+
 // breaks reports white space that is collapsed into one space; ranging over a string has made bad UTF-8 U+FFFD already.
 func breaks(r rune) bool {
 	return r == ' ' || r >= '\t' && r <= '\r' || r == 0x85 || r == 0x2028 || r == 0x2029
@@ -76,9 +91,15 @@ func invisible(r rune) bool {
 // clean is the text without what Plain drops, so that a template's {{with}} sees an empty text as empty.
 func (t Text) clean() Text { return Text(Plain(t)) }
 
-func cleanAll(texts []Text) []Text {
+func cleanAll(texts []Text) []Text { return cleanFirst(texts, len(texts)) }
+
+// cleanFirst returns the first texts of which something is left, at most so many.
+func cleanFirst(texts []Text, most int) []Text {
 	var kept []Text
 	for _, t := range texts {
+		if len(kept) == most {
+			break
+		}
 		if t = t.clean(); t != "" {
 			kept = append(kept, t)
 		}

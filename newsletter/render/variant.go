@@ -1,7 +1,6 @@
 package render
 
 import (
-	htmltemplate "html/template"
 	"regexp"
 	"strings"
 	"time"
@@ -58,17 +57,24 @@ type Section struct {
 	Entries []Fragment
 }
 
-// Variant is a digest cut to one set of topics.
-type Variant struct {
+// Edition is what all variants of a digest have in common.
+type Edition struct {
 	Newsletter Newsletter
 	Brand      Brand
 	Day        time.Time // any instant of the day, in the newsletter's zone
-	Headlines  []Text    // most important first; the first few stand in subject and first line
-	Count      int       // entries in all sections
-	Sections   []Section
-	WebView    URL // the same for all readers; may be empty
+	Header     Header    // for messages
+	Prefix     string    // before every message's subject
 
+	WebViewBase                      URL // the variant's number is appended; may be empty
 	UnsubscribeBase, PreferencesBase URL // the reader's token is appended
+}
+
+// Variant is a digest cut to one set of topics.
+type Variant struct {
+	Number    int64
+	Headlines []Text // most important first; the first few stand in subject and first line
+	Count     int    // entries in all sections
+	Sections  []Section
 }
 
 // digestData is what the blocks "subject", "opening" and "closing" see.
@@ -79,10 +85,57 @@ type digestData struct {
 	Headlines   []Text
 	Topics      []Text
 	Count       int
-	WebView     URL
+	WebView     page
 	Unsubscribe link
 	Preferences link
 	Since       since // when the reader signed up
+}
+
+// commonData is digestData without what differs between the variants of an edition. A block that can be rendered with it is
+// the same in all of them.
+type commonData struct {
+	Newsletter  Newsletter
+	Brand       Brand
+	Day         day
+	WebView     page
+	Unsubscribe link
+	Preferences link
+	Since       since
+}
+
+func (d commonData) with(v Variant, number string) digestData {
+	d = d.numbered(number)
+	names := make([]Text, len(v.Sections))
+	for i, s := range v.Sections {
+		names[i] = s.Name
+	}
+	return digestData{
+		Newsletter: d.Newsletter, Brand: d.Brand, Day: d.Day,
+		Headlines: cleanFirst(v.Headlines, leads), Topics: cleanAll(names), Count: v.Count,
+		WebView: d.WebView, Unsubscribe: d.Unsubscribe, Preferences: d.Preferences, Since: d.Since,
+	}
+}
+
+// numbered ends the web view's address with a variant's number, or with the placeholder for it.
+func (d commonData) numbered(number string) commonData {
+	if d.WebView != "" {
+		d.WebView += page(number)
+	}
+	return d
+}
+
+// leads is how many headlines a digest begins with: what a mailbox shows of a mail before it is opened.
+const leads = 4
+
+// page is the address of a web view, or empty.
+type page string
+
+func (p page) String() string { return string(p) }
+
+// Host returns the address's host, as URL's does.
+func (p page) Host() Text {
+	base, _, _ := strings.Cut(string(p), numberMark)
+	return URL(base).Host()
 }
 
 // link is an address that ends in a reader's token.
@@ -99,78 +152,17 @@ type Body struct {
 	HTML, Text string
 }
 
-// Variant joins what was rendered before with an opening and a closing of its own.
-func (t *Template) Variant(v Variant) (Body, error) {
-	data := t.digestData(v)
-	subject, err := t.subject(data)
-	if err != nil {
-		return Body{}, err
-	}
-	opening, err := t.execute("opening", data)
-	if err != nil {
-		return Body{}, err
-	}
-	closing, err := t.execute("closing", data)
-	if err != nil {
-		return Body{}, err
-	}
-	begin, end := t.fragment(opening, entry, nil), t.fragment(closing, footer, nil)
-	rows, text := join(v.Sections)
-	html, err := t.framed(frameData{
-		Title: plainText(subject), Colour: htmltemplate.CSS(v.Brand.Colour.String()),
-		Opening: begin.HTML, Rows: rows, Closing: end.HTML,
-	})
-	if err != nil {
-		return Body{}, err
-	}
-	text = begin.Text + "\n\n" + text + "\n\n" + strings.Repeat("-", columns) + "\n\n" + end.Text + "\n"
-	return Body{Subject: subject, HTML: html, Text: text}, nil
-}
-
-func (t *Template) digestData(v Variant) digestData {
-	d := digestData{
-		Newsletter: v.Newsletter.clean(), Brand: v.Brand.clean(), Day: day{v.Day, t.locale},
-		Headlines: leading(v.Headlines), Count: v.Count, WebView: v.WebView.clean(),
-		Unsubscribe: link{v.UnsubscribeBase, UnsubscribeMark},
-		Preferences: link{v.PreferencesBase, PreferencesMark},
-		Since:       since{t.language},
-	}
-	for _, s := range v.Sections {
-		d.Topics = append(d.Topics, s.Name)
-	}
-	d.Topics = cleanAll(d.Topics)
-	return d
-}
-
-// leads is how many headlines a digest begins with: what a mailbox shows of a mail before it is opened.
-const leads = 4
-
-func leading(headlines []Text) []Text {
-	headlines = cleanAll(headlines)
-	return headlines[:min(leads, len(headlines))]
-}
-
-func join(sections []Section) (rows htmltemplate.HTML, text string) {
-	var html strings.Builder
-	var texts []string
-	for _, s := range sections {
-		html.WriteString(string(s.Heading.HTML))
-		texts = append(texts, s.Heading.Text)
-		for _, e := range s.Entries {
-			html.WriteString(string(e.HTML))
-			texts = append(texts, e.Text)
-		}
-	}
-	return htmltemplate.HTML(html.String()), strings.Join(texts, "\n\n\n")
-}
-
 // subject renders the block "subject" as one line.
 func (t *Template) subject(data any) (string, error) {
 	markdown, err := t.execute("subject", data)
 	if err != nil {
 		return "", err
 	}
-	return subjectLine(t.fragment(markdown, entry, nil).Text), nil
+	return t.subjectOf(markdown), nil
+}
+
+func (t *Template) subjectOf(markdown string) string {
+	return subjectLine(t.fragment(markdown, entry, nil).Text)
 }
 
 // maxSubject is the length of a subject, in characters.
@@ -218,6 +210,7 @@ func continues(r rune) bool {
 
 // With returns the mail as the reader p sees it, for a preview. To, MessageID and tokens the mail does not hold may be empty.
 func (b Body) With(p Personal) (Body, error) {
+	since := p.date()
 	var pairs []string
 	for _, m := range marks {
 		if !strings.Contains(b.HTML, m.word) && !strings.Contains(b.Text, m.word) {
@@ -226,7 +219,7 @@ func (b Body) With(p Personal) (Body, error) {
 		if err := p.check(m.field); err != nil {
 			return Body{}, err
 		}
-		pairs = append(pairs, m.word, string(p.append(nil, m.field)))
+		pairs = append(pairs, m.word, string(p.append(nil, m.field, &since)))
 	}
 	values := strings.NewReplacer(pairs...)
 	return Body{Subject: b.Subject, HTML: values.Replace(b.HTML), Text: values.Replace(b.Text)}, nil
