@@ -16,7 +16,7 @@ func BenchmarkEntry(b *testing.B) {
 }
 
 // variantOf40 is a digest of a usual size: 40 entries in 5 topics.
-func variantOf40(b *testing.B, tmpl *Template) issue {
+func variantOf40(b testing.TB, tmpl *Template) issue {
 	v := germanVariant(b, tmpl)
 	v.Sections, v.Count = nil, 40
 	for topic := range 5 {

@@ -162,11 +162,27 @@ func quotedPrintable(contents ...string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded := strings.Split(strings.ReplaceAll(body, "=\r\n", ""), partMark+"\r\n")
+	encoded := strings.Split(unwrapped(body), partMark+"\r\n")
 	if len(encoded) != len(contents) {
 		return nil, errors.New("content holds a placeholder for parts")
 	}
 	return encoded, nil
+}
+
+// unwrapped removes soft line breaks.
+func unwrapped(encoded string) string {
+	var b strings.Builder
+	b.Grow(len(encoded))
+	for encoded != "" {
+		line, rest, ended := strings.Cut(encoded, "\n")
+		if whole, soft := strings.CutSuffix(line, "=\r"); soft && ended {
+			b.WriteString(whole)
+		} else {
+			b.WriteString(encoded[:len(encoded)-len(rest)])
+		}
+		encoded = rest
+	}
+	return b.String()
 }
 
 // pieces encodes contents, each of whole lines, and makes a piece of each.
@@ -188,8 +204,8 @@ func pieces(contents ...string) ([]*piece, error) {
 func (f *form) boundary(subject *piece, text, html []*piece) string {
 	sum := sha256.New()
 	for _, part := range [...][]*piece{{f.before, subject, f.after}, text, html} {
-		for _, b := range part {
-			sum.Write(b.sum[:])
+		for _, p := range part {
+			sum.Write(p.sum[:])
 		}
 	}
 	return boundaryFrom(sum)
@@ -206,8 +222,8 @@ func (f *form) message(boundary string, subject *piece, text, html []*piece) *Me
 	m.add(f.after)
 	for i, content := range [...][]*piece{text, html, nil} {
 		m.addStatic(strings.ReplaceAll(f.seams[i], boundaryMark, boundary))
-		for _, b := range content {
-			m.add(b)
+		for _, p := range content {
+			m.add(p)
 		}
 	}
 	return m

@@ -29,15 +29,15 @@ type piece struct {
 }
 
 func segmentsOf(pieces []*piece) (n int) {
-	for _, b := range pieces {
-		n += len(b.segments)
+	for _, p := range pieces {
+		n += len(p.segments)
 	}
 	return n
 }
 
-func (m *Message) add(b *piece) {
-	m.segments = append(m.segments, b.segments...)
-	for _, s := range b.segments {
+func (m *Message) add(p *piece) {
+	m.segments = append(m.segments, p.segments...)
+	for _, s := range p.segments {
 		m.static += len(s.static)
 		if s.then != none {
 			m.values[s.then]++
@@ -74,13 +74,16 @@ func (m *Message) Length(p *Personal) int {
 // with a dot. Values that are not what they should be are refused, and dst is returned as it was.
 // It allocates nothing if dst has room for Length octets.
 func (m *Message) Splice(dst []byte, p *Personal) ([]byte, error) {
+	var checked [fields]bool
 	for f, n := range m.values {
-		if n == 0 {
+		source := field(f).source()
+		if n == 0 || checked[source] {
 			continue
 		}
-		if err := p.check(field(f)); err != nil {
+		if err := p.check(source); err != nil {
 			return dst, err
 		}
+		checked[source] = true
 	}
 	dst = slices.Grow(dst, m.Length(p))
 	since := p.date()

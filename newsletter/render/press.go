@@ -62,15 +62,11 @@ func (p *Press) Message(v Variant) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.textLines()
+	subject, text, html, err := s.lines()
 	if err != nil {
 		return nil, fmt.Errorf("building message: %w", err)
 	}
-	html, err := s.htmlLines()
-	if err != nil {
-		return nil, fmt.Errorf("building message: %w", err)
-	}
-	return f.message(f.boundary(s.field, text, html), s.field, text, html), nil
+	return f.message(f.boundary(subject, text, html), subject, text, html), nil
 }
 
 func (p *Press) sheet(v Variant) (s sheet, err error) {
@@ -110,7 +106,7 @@ func (p *Press) sections(sections []Section) (rows []*row, err error) {
 
 var errPlaceholder = errors.New("an entry holds a placeholder")
 
-// appendRows encodes headings or entries that are not encoded yet. The press is locked.
+// appendRows keeps each heading and entry, so that it is encoded once. The press is locked.
 func (p *Press) appendRows(rows []*row, fragments ...Fragment) ([]*row, error) {
 	for _, f := range fragments {
 		r, known := p.rows[f]
@@ -118,10 +114,7 @@ func (p *Press) appendRows(rows []*row, fragments ...Fragment) ([]*row, error) {
 			if strings.Contains(string(f.HTML), stem) || strings.Contains(f.Text, stem) {
 				return nil, errPlaceholder
 			}
-			var err error
-			if r, err = newRow(f); err != nil {
-				return nil, err
-			}
+			r = newRow(f)
 			p.rows[f] = r
 		}
 		rows = append(rows, r)
@@ -135,7 +128,7 @@ func (p *Press) opening(data *digestData) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRow(p.template.fragment(markdown, entry, nil))
+	return newRow(p.template.fragment(markdown, entry, nil)), nil
 }
 
 // maxTitles is how many subjects with their pages are kept. Usually there are fewer: a subject names one headline.
@@ -170,7 +163,7 @@ func (p *Press) newTitle(subject string) (*title, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTitle(p.edition.Prefix+subject, page)
+	return newTitle(p.edition.Prefix+subject, page), nil
 }
 
 // closing is kept if it is the same in all variants, but for their number.
@@ -188,9 +181,9 @@ func (p *Press) closing(data *digestData, mark string) (*closing, error) {
 			return nil, err
 		}
 	}
-	c, err := newClosing(p.template.fragment(markdown, footer, nil), mark)
-	if same && err == nil {
+	c := newClosing(p.template.fragment(markdown, footer, nil), mark)
+	if same {
 		p.closings[mark] = c
 	}
-	return c, err
+	return c, nil
 }
