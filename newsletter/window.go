@@ -88,13 +88,7 @@ func (r *run) address(p *parcel, d *delivery, message *render.Message) {
 func (p *parcel) Length() int { return p.message.Length(&p.personal) }
 
 // Append splices the message for its reader. The values were checked when the parcel was addressed.
-func (p *parcel) Append(dst []byte) []byte {
-	whole, err := p.message.Splice(dst, &p.personal)
-	if err != nil {
-		panic("a checked message cannot be spliced: " + err.Error())
-	}
-	return whole
-}
+func (p *parcel) Append(dst []byte) []byte { return p.message.Append(dst, &p.personal) }
 
 func ascii(s string) bool {
 	for i := range len(s) {

@@ -211,6 +211,29 @@ func TestSender(t *testing.T) {
 	}
 }
 
+// What mails already sent hold must not change with the program: bounces, answers and links come back to it.
+func TestKeysMakeTheSameForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	secret := strings.Repeat("ab", keyBytes)
+	if err := os.WriteFile(path, []byte("address "+secret+"\ntoken 1 "+secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys := loadKeys(t, path)
+	before := []byte("kept ")
+	for _, c := range []struct{ name, got, appended, want string }{
+		{"MessageID", keys.MessageID(1, 2, 3), string(keys.AppendMessageID(before, 1, 2, 3)), "Y8DdQIkkkoqvpDX6TC04uQ"},
+		{"Sender", keys.Sender("morgen", 7), string(keys.AppendSender(before, "morgen", 7)), "b-aaaaaaaaaaaapljju5m3couri2fhhnxo"},
+		{
+			"Token", keys.Token(ToPrefer, 7, "morgen", 9), string(keys.AppendToken(before, ToPrefer, 7, "morgen", 9)),
+			"AQAAAAAAAAAHAAAAAAAAAAn3pYQ5mEnbVCfTwjTNeMrn",
+		},
+	} {
+		if c.got != c.want || c.appended != "kept "+c.want {
+			t.Errorf("%s = %q, appended %q, want %q", c.name, c.got, c.appended, c.want)
+		}
+	}
+}
+
 func TestFormStamp(t *testing.T) {
 	keys := newKeys(t)
 	words := newWording(OnForm, "de", "Ja").Hash

@@ -86,15 +86,23 @@ func (k *Keys) Open(p Purpose, newsletter, token string) (subscriber, nonce int6
 	return 0, 0, ErrToken
 }
 
+// messageIDLength is the length of what MessageID makes.
+const messageIDLength = 22
+
 // MessageID is the left side of a Message-ID: 22 characters that are a pure function of the parts, so that a retry has
 // the same one, and tell nobody else anything.
 func (k *Keys) MessageID(parts ...int64) string {
+	return string(k.AppendMessageID(make([]byte, 0, messageIDLength), parts...))
+}
+
+// AppendMessageID is MessageID without an allocation.
+func (k *Keys) AppendMessageID(dst []byte, parts ...int64) []byte {
 	w := k.messageID.take()
 	defer k.messageID.release(w)
 	for _, part := range parts {
 		w.number(part)
 	}
-	return base64.RawURLEncoding.EncodeToString(w.mac()[:16])
+	return base64.RawURLEncoding.AppendEncode(dst, w.mac()[:16])
 }
 
 const (
@@ -105,14 +113,22 @@ const (
 // Servers may change the case of a local part, so its alphabet has only one.
 var senderEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+// senderLength is the length of what Sender makes.
+const senderLength = 34
+
 // Sender is the local part of the envelope sender of a newsletter to a subscriber (34 characters): what comes back to it
 // was caused by us. It is the same every day, which greylisting (RFC 6647) rewards.
 func (k *Keys) Sender(newsletter string, subscriber int64) string {
+	return string(k.AppendSender(make([]byte, 0, senderLength), newsletter, subscriber))
+}
+
+// AppendSender is Sender without an allocation.
+func (k *Keys) AppendSender(dst []byte, newsletter string, subscriber int64) []byte {
 	w := k.sender.take()
 	defer k.sender.release(w)
 	raw := binary.BigEndian.AppendUint64(w.raw[:0], uint64(subscriber))
 	raw = append(raw, w.senderMAC(newsletter, subscriber)...)
-	return senderPrefix + senderEncoding.EncodeToString(raw)
+	return senderEncoding.AppendEncode(append(dst, senderPrefix...), raw)
 }
 
 func (w *desk) senderMAC(newsletter string, subscriber int64) []byte {

@@ -16,7 +16,7 @@ func BenchmarkEntry(b *testing.B) {
 }
 
 // variantOf40 is a digest of a usual size: 40 entries in 5 topics.
-func variantOf40(b *testing.B, tmpl *Template) issue {
+func variantOf40(b testing.TB, tmpl *Template) issue {
 	v := germanVariant(b, tmpl)
 	v.Sections, v.Count = nil, 40
 	for topic := range 5 {
@@ -39,16 +39,48 @@ func variantOf40(b *testing.B, tmpl *Template) issue {
 	return v
 }
 
+// variantsOf12 are cuts of a digest: 12 of its 40 entries, in 3 of its 5 topics. Each begins with another headline.
+func variantsOf12(v issue) []Variant {
+	var cuts []Variant
+	for first := range 5 {
+		cut := Variant{Count: 12}
+		for n := range 3 {
+			section := v.Sections[(first+n)%len(v.Sections)]
+			section.Entries = section.Entries[first%4 : first%4+4]
+			cut.Sections = append(cut.Sections, section)
+			for range section.Entries {
+				cut.Headlines = append(cut.Headlines, Text(fmt.Sprint(first, n, v.Headlines[n%len(v.Headlines)])))
+			}
+		}
+		cuts = append(cuts, cut)
+	}
+	return cuts
+}
+
+// BenchmarkVariant makes a message of a variant while a digest is dispatched: others were made before.
 func BenchmarkVariant(b *testing.B) {
 	tmpl := mustParse(b, "de", Digest)
 	v := variantOf40(b, tmpl)
 	press := tmpl.Press(v.Edition)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := press.Message(v.Variant); err != nil {
-			b.Fatal(err)
+	variants := variantsOf12(v)
+	b.Run("12 of 40", func(b *testing.B) {
+		b.ReportAllocs()
+		for n := int64(0); b.Loop(); n++ {
+			variant := variants[n%int64(len(variants))]
+			variant.Number = n
+			if _, err := press.Message(variant); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
+	b.Run("40 of 40", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := press.Message(v.Variant); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func BenchmarkBuild(b *testing.B) {
@@ -64,14 +96,22 @@ func BenchmarkBuild(b *testing.B) {
 
 func BenchmarkSplice(b *testing.B) {
 	tmpl := mustParse(b, "de", Digest)
-	message := mustMessage(b, tmpl, variantOf40(b, tmpl))
-	dst := make([]byte, 0, message.Size())
-	b.SetBytes(int64(message.Size()))
-	b.ReportAllocs()
-	for b.Loop() {
-		var err error
-		if dst, err = message.Splice(dst[:0], &reader); err != nil {
-			b.Fatal(err)
-		}
+	v := variantOf40(b, tmpl)
+	for _, c := range []struct {
+		name    string
+		variant Variant
+	}{{"12 of 40", variantsOf12(v)[0]}, {"40 of 40", v.Variant}} {
+		message := mustMessage(b, tmpl, issue{v.Edition, c.variant})
+		b.Run(c.name, func(b *testing.B) {
+			dst := make([]byte, 0, message.Size())
+			b.SetBytes(int64(message.Length(&reader)))
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if dst, err = message.Splice(dst[:0], &reader); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -110,7 +110,7 @@ func newForm(h Header) (*form, error) {
 	m.SetDateWithValue(h.Date)
 	m.SetBodyString(gomail.TypeTextPlain, partMark)
 	m.AddAlternativeString(gomail.TypeTextHTML, partMark)
-	head, body, err := written(m, 0)
+	head, body, err := written(m)
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +118,16 @@ func newForm(h Header) (*form, error) {
 	if len(seams) != 3 {
 		return nil, fmt.Errorf("message has %d parts", len(seams)-1)
 	}
-	f := &form{}
+	var f form
 	f.seams[0] = "Content-Type: multipart/alternative;\r\n boundary=\"" + boundaryMark + "\"\r\n\r\n" + seams[0]
 	f.seams[1], f.seams[2] = seams[1], seams[2]
+	for _, seam := range f.seams {
+		if err := fitForWire([]segment{{static: []byte(seam)}}); err != nil {
+			return nil, err
+		}
+	}
 	f.before, f.after, err = h.lines(headerFields(head))
-	return f, err
+	return &f, err
 }
 
 // newMail is an empty message. Its Message-ID and date are never used; without, go-mail would ask for host name and time.
@@ -134,10 +139,10 @@ func newMail() *gomail.Msg {
 	return m
 }
 
-// written is the message as go-mail writes it. Its body has about size octets.
-func written(m *gomail.Msg, size int) (head, body string, err error) {
+// written is the message as go-mail writes it.
+func written(m *gomail.Msg) (head, body string, err error) {
 	var raw strings.Builder
-	raw.Grow(size + 512)
+	raw.Grow(512) // the header; the body comes in one piece
 	if _, err := m.WriteTo(&raw); err != nil {
 		return "", "", err
 	}
@@ -151,21 +156,36 @@ func written(m *gomail.Msg, size int) (head, body string, err error) {
 // quotedPrintable lets go-mail encode contents, each of whole lines. What it returns has no soft line breaks: it is wrapped
 // anew, because go-mail wraps around our placeholders and not around the values, and may tear a placeholder apart.
 func quotedPrintable(contents ...string) ([]string, error) {
-	joined := strings.Join(contents, partMark+"\n")
 	m := newMail()
-	m.SetBodyString(gomail.TypeTextPlain, joined)
-	_, body, err := written(m, len(joined)+len(joined)/8)
+	m.SetBodyString(gomail.TypeTextPlain, strings.Join(contents, partMark+"\n"))
+	_, body, err := written(m)
 	if err != nil {
 		return nil, err
 	}
-	encoded := strings.Split(strings.ReplaceAll(body, "=\r\n", ""), partMark+"\r\n")
+	encoded := strings.Split(unwrapped(body), partMark+"\r\n")
 	if len(encoded) != len(contents) {
 		return nil, errors.New("content holds a placeholder for parts")
 	}
 	return encoded, nil
 }
 
-// pieces makes one of each of some contents.
+// unwrapped removes soft line breaks.
+func unwrapped(encoded string) string {
+	var b strings.Builder
+	b.Grow(len(encoded))
+	for encoded != "" {
+		line, rest, ended := strings.Cut(encoded, "\n")
+		if whole, soft := strings.CutSuffix(line, "=\r"); soft && ended {
+			b.WriteString(whole)
+		} else {
+			b.WriteString(encoded[:len(encoded)-len(rest)])
+		}
+		encoded = rest
+	}
+	return b.String()
+}
+
+// pieces encodes contents, each of whole lines, and makes a piece of each.
 func pieces(contents ...string) ([]*piece, error) {
 	encoded, err := quotedPrintable(contents...)
 	if err != nil {
@@ -184,8 +204,8 @@ func pieces(contents ...string) ([]*piece, error) {
 func (f *form) boundary(subject *piece, text, html []*piece) string {
 	sum := sha256.New()
 	for _, part := range [...][]*piece{{f.before, subject, f.after}, text, html} {
-		for _, b := range part {
-			sum.Write(b.sum[:])
+		for _, p := range part {
+			sum.Write(p.sum[:])
 		}
 	}
 	return boundaryFrom(sum)
@@ -202,8 +222,8 @@ func (f *form) message(boundary string, subject *piece, text, html []*piece) *Me
 	m.add(f.after)
 	for i, content := range [...][]*piece{text, html, nil} {
 		m.addStatic(strings.ReplaceAll(f.seams[i], boundaryMark, boundary))
-		for _, b := range content {
-			m.add(b)
+		for _, p := range content {
+			m.add(p)
 		}
 	}
 	return m
@@ -307,20 +327,20 @@ func encodedRune(r rune) string {
 	return b.String()
 }
 
-// subjectField is the header's field. go-mail would begin a long one that is not ASCII with an empty line, which is legal
-// and rarely seen, and would leave a headline as it is that only looks encoded.
+// subjectField is the header's field. go-mail begins a field with an empty line if it would have to break its first word or
+// encode a long one, which is legal and rarely seen, and leaves a headline as it is that only looks encoded.
 func subjectField(subject string) (*piece, error) {
 	text := headerText(subject)
-	field := "Subject: " + encodedWords(text, len("Subject: "))
-	if ascii(text) && !strings.Contains(text, "=?") {
-		m := newMail()
-		m.Subject(text)
-		m.SetBodyString(gomail.TypeTextPlain, "")
-		head, _, err := written(m, 0)
-		if err != nil {
-			return nil, err
-		}
-		field = headerFields(head)["subject"]
+	m := newMail()
+	m.Subject(text)
+	m.SetBodyString(gomail.TypeTextPlain, "")
+	head, _, err := written(m)
+	if err != nil {
+		return nil, err
+	}
+	field := headerFields(head)["subject"]
+	if !ascii(text) || strings.Contains(text, "=?") || strings.HasPrefix(field, "Subject:\r\n") {
+		field = "Subject: " + encodedWords(text, len("Subject: "))
 	}
 	var c cutter
 	c.line(field)

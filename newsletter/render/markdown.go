@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
@@ -127,13 +128,20 @@ func entity(s []byte) (decoded string, length int) {
 
 // visible drops control and direction characters and mends bad UTF-8; line ends and tabs of code stay.
 func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if invisible(r) && r != '\n' && r != '\t' {
-			return -1
+	for _, r := range s {
+		if hidden(r) || r == utf8.RuneError {
+			return strings.Map(func(r rune) rune {
+				if hidden(r) {
+					return -1
+				}
+				return r
+			}, s)
 		}
-		return r
-	}, s)
+	}
+	return s
 }
+
+func hidden(r rune) bool { return invisible(r) && r != '\n' && r != '\t' }
 
 // address resolves a link's destination. Only a template's own links may end in a placeholder: an article's
 // Markdown was freed of them before it was parsed.

@@ -29,15 +29,15 @@ type piece struct {
 }
 
 func segmentsOf(pieces []*piece) (n int) {
-	for _, b := range pieces {
-		n += len(b.segments)
+	for _, p := range pieces {
+		n += len(p.segments)
 	}
 	return n
 }
 
-func (m *Message) add(b *piece) {
-	m.segments = append(m.segments, b.segments...)
-	for _, s := range b.segments {
+func (m *Message) add(p *piece) {
+	m.segments = append(m.segments, p.segments...)
+	for _, s := range p.segments {
 		m.static += len(s.static)
 		if s.then != none {
 			m.values[s.then]++
@@ -74,14 +74,30 @@ func (m *Message) Length(p *Personal) int {
 // with a dot. Values that are not what they should be are refused, and dst is returned as it was.
 // It allocates nothing if dst has room for Length octets.
 func (m *Message) Splice(dst []byte, p *Personal) ([]byte, error) {
+	if err := m.Check(p); err != nil {
+		return dst, err
+	}
+	return m.Append(dst, p), nil
+}
+
+// Check tells whether a reader's values are what they should be, and if not, why.
+func (m *Message) Check(p *Personal) error {
+	var checked [fields]bool
 	for f, n := range m.values {
-		if n == 0 {
+		source := field(f).source()
+		if n == 0 || checked[source] {
 			continue
 		}
-		if err := p.check(field(f)); err != nil {
-			return dst, err
+		if err := p.check(source); err != nil {
+			return err
 		}
+		checked[source] = true
 	}
+	return nil
+}
+
+// Append is Splice for values that Check has passed.
+func (m *Message) Append(dst []byte, p *Personal) []byte {
 	dst = slices.Grow(dst, m.Length(p))
 	since := p.date()
 	for i := range m.segments {
@@ -91,7 +107,7 @@ func (m *Message) Splice(dst []byte, p *Personal) ([]byte, error) {
 			dst = p.append(dst, s.then, &since)
 		}
 	}
-	return dst, nil
+	return dst
 }
 
 // longestLine is the most octets a line may have, without its CRLF (RFC 5322 §2.1.1, RFC 5321 §4.5.3.1.6).
@@ -142,17 +158,4 @@ func checkLines(column int, s []byte) (int, error) {
 		s = rest
 	}
 	return column, nil
-}
-
-// Check tells whether Splice would take a reader's values, and if not, why.
-func (m *Message) Check(p *Personal) error {
-	for f, n := range m.values {
-		if n == 0 {
-			continue
-		}
-		if err := p.check(field(f)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -57,6 +57,17 @@ const (
 	fields // how many there are
 )
 
+// source is the field that holds the same value of Personal: what is checked if it is.
+func (f field) source() field {
+	switch f {
+	case listUnsubscribe:
+		return unsubscribe
+	case sinceDay, sinceMonth:
+		return sinceYear
+	}
+	return f
+}
+
 // marks lists the body's fields by the word that stands for each.
 var marks = [...]struct {
 	word   string
@@ -140,19 +151,20 @@ var (
 
 // check reports whether the value of f can be spliced.
 func (p *Personal) check(f field) error {
-	switch f {
+	switch f.source() {
 	case to:
 		return failing(bareAddress(p.To), errTo)
 	case messageID:
 		return failing(len(p.MessageID) <= maxMessageID && base64url(p.MessageID), errMessageID)
-	case unsubscribe, listUnsubscribe:
+	case unsubscribe:
 		return failing(token(p.Unsubscribe), errToken)
 	case preferences:
 		return failing(token(p.Preferences), errToken)
 	case action:
 		return failing(token(p.Action), errToken)
-	case sinceDay, sinceMonth, sinceYear:
-		return failing(p.Since.Year() >= 1970 && p.Since.Year() <= 9999, errSince)
+	case sinceYear:
+		year := p.Since.Year()
+		return failing(year >= 1970 && year <= 9999, errSince)
 	}
 	return nil
 }

@@ -246,8 +246,10 @@ func (w *plainWriter) inline(n ast.Node, outer int) string {
 
 func (w *plainWriter) text(n *ast.Text) string {
 	value := n.Value(w.source)
-	s := visible(string(value))
-	if !n.IsRaw() {
+	var s string
+	if n.IsRaw() {
+		s = visible(string(value))
+	} else {
 		s = literal(value)
 	}
 	switch {
@@ -347,7 +349,7 @@ func prefixed(s, first, rest string) string {
 // wrap breaks s at spaces so that no line is wider than width, and drops soft hyphens, which a text mail would show.
 // Words without spaces, addresses above all, stay whole.
 func wrap(s string, width int) string {
-	s = strings.ReplaceAll(s, softHyphen, "")
+	s = strings.ReplaceAll(strings.ReplaceAll(s, softHyphen, ""), "\t", " ")
 	var b strings.Builder
 	b.Grow(len(s))
 	for line := range strings.SplitSeq(s, "\n") {
@@ -361,7 +363,7 @@ func wrap(s string, width int) string {
 
 func wrapLine(b *strings.Builder, line string, width int) {
 	column := 0
-	for line = strings.TrimLeft(line, blank); line != ""; {
+	for line = strings.TrimLeft(line, " "); line != ""; {
 		var words string
 		words, line = unit(line)
 		size := printed(words)
@@ -379,8 +381,6 @@ func wrapLine(b *strings.Builder, line string, width int) {
 	}
 }
 
-const blank = " \t"
-
 // unit splits a line after what must not be broken: a word, and a reader's values with the word before them, because such a
 // value never begins a line.
 func unit(line string) (words, rest string) {
@@ -394,11 +394,8 @@ func unit(line string) (words, rest string) {
 }
 
 func firstWord(line string) (word, rest string) {
-	end := strings.IndexAny(line, blank)
-	if end < 0 {
-		return line, ""
-	}
-	return line[:end], strings.TrimLeft(line[end:], blank)
+	word, rest, _ = strings.Cut(line, " ")
+	return word, strings.TrimLeft(rest, " ")
 }
 
 // printed is the width of a word once the readers' values are in it.

@@ -17,7 +17,7 @@ import (
 type Press struct {
 	template *Template
 	edition  Edition
-	common   digestData
+	common   commonData // its web view lacks the number
 	form     func() (*form, error)
 
 	mu       sync.Mutex // guards the maps; what is in them does not change
@@ -30,8 +30,9 @@ type Press struct {
 func (t *Template) Press(e Edition) *Press {
 	return &Press{
 		template: t, edition: e,
-		common: digestData{
+		common: commonData{
 			Newsletter: e.Newsletter.clean(), Brand: e.Brand.clean(), Day: day{e.Day, t.locale},
+			WebView:     page(e.WebViewBase.String()),
 			Unsubscribe: link{e.UnsubscribeBase, UnsubscribeMark},
 			Preferences: link{e.PreferencesBase, PreferencesMark},
 			Since:       since{t.language},
@@ -61,24 +62,16 @@ func (p *Press) Message(v Variant) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.textLines()
+	subject, text, html, err := s.lines()
 	if err != nil {
 		return nil, fmt.Errorf("building message: %w", err)
 	}
-	html, err := s.htmlLines()
-	if err != nil {
-		return nil, fmt.Errorf("building message: %w", err)
-	}
-	return f.message(f.boundary(s.field, text, html), s.field, text, html), nil
+	return f.message(f.boundary(subject, text, html), subject, text, html), nil
 }
 
 func (p *Press) sheet(v Variant) (s sheet, err error) {
 	s.number = strconv.FormatInt(v.Number, 10)
-	data := p.common
-	data.variant = v
-	if base := p.edition.WebViewBase.String(); base != "" {
-		data.WebView = page(base + numberMarkFor(s.number))
-	}
+	data := p.common.with(v, s.number)
 	if s.title, err = p.title(&data); err != nil {
 		return s, err
 	}
@@ -88,48 +81,45 @@ func (p *Press) sheet(v Variant) (s sheet, err error) {
 	if s.closing, err = p.closing(&data, numberMarkFor(s.number)); err != nil {
 		return s, err
 	}
-	for _, section := range v.Sections {
-		if err := p.section(&s, section); err != nil {
-			return s, err
-		}
-	}
-	return s, nil
+	s.rows, err = p.sections(v.Sections)
+	return s, err
 }
 
-func (p *Press) section(s *sheet, section Section) error {
-	heading, err := p.row(section.Heading)
-	if err != nil {
-		return err
+func (p *Press) sections(sections []Section) (rows []*row, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(sections)
+	for _, section := range sections {
+		n += len(section.Entries)
 	}
-	s.rows = append(s.rows, heading)
-	for _, f := range section.Entries {
-		r, err := p.row(f)
-		if err != nil {
-			return err
+	rows = make([]*row, 0, n)
+	for _, section := range sections {
+		if rows, err = p.appendRows(rows, section.Heading); err != nil {
+			return nil, err
 		}
-		s.rows = append(s.rows, r)
+		if rows, err = p.appendRows(rows, section.Entries...); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	return rows, nil
 }
 
 var errPlaceholder = errors.New("an entry holds a placeholder")
 
-// row encodes a topic's heading or an entry, once.
-func (p *Press) row(f Fragment) (*row, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r, known := p.rows[f]; known {
-		return r, nil
+// appendRows keeps each heading and entry, so that it is encoded once. The press is locked.
+func (p *Press) appendRows(rows []*row, fragments ...Fragment) ([]*row, error) {
+	for _, f := range fragments {
+		r, known := p.rows[f]
+		if !known {
+			if strings.Contains(string(f.HTML), stem) || strings.Contains(f.Text, stem) {
+				return nil, errPlaceholder
+			}
+			r = newRow(f)
+			p.rows[f] = r
+		}
+		rows = append(rows, r)
 	}
-	if strings.Contains(string(f.HTML), stem) || strings.Contains(f.Text, stem) {
-		return nil, errPlaceholder
-	}
-	r, err := newRow(f)
-	if err != nil {
-		return nil, err
-	}
-	p.rows[f] = r
-	return r, nil
+	return rows, nil
 }
 
 // opening differs from variant to variant: it names headlines and topics.
@@ -138,7 +128,7 @@ func (p *Press) opening(data *digestData) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRow(p.template.fragment(markdown, entry, nil))
+	return newRow(p.template.fragment(markdown, entry, nil)), nil
 }
 
 // maxTitles is how many subjects with their pages are kept. Usually there are fewer: a subject names one headline.
@@ -173,24 +163,27 @@ func (p *Press) newTitle(subject string) (*title, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTitle(p.edition.Prefix+subject, page)
+	return newTitle(p.edition.Prefix+subject, page), nil
 }
 
-// closing is kept if the template looks at nothing in it that differs between variants, but for their number.
+// closing is kept if it is the same in all variants, but for their number.
 func (p *Press) closing(data *digestData, mark string) (*closing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c, known := p.closings[mark]; known {
 		return c, nil
 	}
-	data.varies = false
-	markdown, err := p.template.execute("closing", data)
-	if err != nil {
-		return nil, err
+	common := p.common.numbered(mark)
+	markdown, err := p.template.execute("closing", &common)
+	same := err == nil
+	if !same {
+		if markdown, err = p.template.execute("closing", data); err != nil {
+			return nil, err
+		}
 	}
-	c, err := newClosing(p.template.fragment(markdown, footer, nil), mark)
-	if err == nil && !data.varies {
+	c := newClosing(p.template.fragment(markdown, footer, nil), mark)
+	if same {
 		p.closings[mark] = c
 	}
-	return c, err
+	return c, nil
 }

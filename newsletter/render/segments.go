@@ -35,22 +35,22 @@ func (c *cutter) cut(f field) { c.cuts = append(c.cuts, cut{len(c.static), f}) }
 
 // piece is what was written, if it may go over the wire.
 func (c *cutter) piece() (*piece, error) {
-	b := &piece{segments: make([]segment, 0, len(c.cuts)+1)}
+	p := &piece{segments: make([]segment, 0, len(c.cuts)+1)}
 	begin := 0
 	for _, x := range append(c.cuts, cut{len(c.static), none}) {
-		b.segments = append(b.segments, segment{c.static[begin:x.at:x.at], x.then})
+		p.segments = append(p.segments, segment{c.static[begin:x.at:x.at], x.then})
 		begin = x.at
 	}
-	if err := fitForWire(b.segments); err != nil {
+	if err := fitForWire(p.segments); err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
-	for _, s := range b.segments {
+	for _, s := range p.segments {
 		sum.Write(s.static)
 		sum.Write([]byte{0, byte(s.then)}) // no static holds a NUL
 	}
-	sum.Sum(b.sum[:0])
-	return b, nil
+	sum.Sum(p.sum[:0])
+	return p, nil
 }
 
 // newPiece wraps text in quoted-printable that has no soft line breaks. The result is the same wherever the text stands:

@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // sheet is a variant before it is joined.
@@ -14,20 +15,24 @@ type sheet struct {
 	number  string
 }
 
-// row is a fragment, and its lines as they stand in a message.
+// row is a fragment, and its lines as they stand in a message. Only a message needs them: they are made when one asks.
 type row struct {
-	html, text           string
-	htmlLines, textLines *piece
+	html, text string
+	lines      func() (rowLines, error)
 }
 
-func newRow(f Fragment) (*row, error) {
+type rowLines struct{ html, text *piece }
+
+func newRow(f Fragment) *row {
 	r := &row{html: wholeLines(string(f.HTML)), text: f.Text + "\n\n"}
-	lines, err := pieces(r.html, r.text)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a row: %w", err)
-	}
-	r.htmlLines, r.textLines = lines[0], lines[1]
-	return r, nil
+	r.lines = sync.OnceValues(func() (rowLines, error) {
+		both, err := pieces(r.html, r.text)
+		if err != nil {
+			return rowLines{}, fmt.Errorf("encoding a row: %w", err)
+		}
+		return rowLines{both[0], both[1]}, nil
+	})
+	return r
 }
 
 func wholeLines(s string) string {
@@ -40,36 +45,35 @@ func wholeLines(s string) string {
 // title is a subject and the page under it.
 type title struct {
 	subject string
-	field   *piece
 	frame   []framePart
+	lines   func() (titleLines, error)
 }
 
 // framePart is some whole lines of the page, and the placeholder of what follows them.
-type framePart struct {
-	html  string
-	lines *piece
-	then  string
+type framePart struct{ html, then string }
+
+type titleLines struct {
+	field *piece
+	frame []*piece // of each part
 }
 
-func newTitle(subject, page string) (*title, error) {
-	field, err := subjectField(subject)
-	if err != nil {
-		return nil, fmt.Errorf("encoding subject: %w", err)
-	}
-	t := &title{subject: subject, field: field, frame: frameParts(page)}
-	var contents []string
-	for _, part := range t.frame {
-		contents = append(contents, part.html)
-	}
-	contents[len(contents)-1] += "\n"
-	lines, err := pieces(contents...)
-	if err != nil {
-		return nil, fmt.Errorf("encoding frame: %w", err)
-	}
-	for i := range t.frame {
-		t.frame[i].lines = lines[i]
-	}
-	return t, nil
+func newTitle(subject, page string) *title {
+	t := &title{subject: subject, frame: frameParts(page)}
+	t.lines = sync.OnceValues(func() (l titleLines, err error) {
+		if l.field, err = subjectField(subject); err != nil {
+			return l, fmt.Errorf("encoding subject: %w", err)
+		}
+		contents := make([]string, len(t.frame))
+		for i, part := range t.frame {
+			contents[i] = part.html
+		}
+		contents[len(contents)-1] += "\n"
+		if l.frame, err = pieces(contents...); err != nil {
+			return l, fmt.Errorf("encoding frame: %w", err)
+		}
+		return l, nil
+	})
+	return t
 }
 
 // frameParts splits a page at the placeholders.
@@ -91,32 +95,37 @@ func frameParts(page string) (parts []framePart) {
 
 // closing is the end of a mail. It has a placeholder for the variant's number.
 type closing struct {
-	html, text           string
-	mark                 string
-	htmlLines, textLines []numbered
+	html, text string
+	mark       string
+	lines      func() (closingLines, error)
 }
 
-// numbered is lines that are ready, or encoded ones in which the number is missing.
+type closingLines struct{ html, text []numbered }
+
+// numbered is lines that are ready, and after them encoded ones in which the number is missing.
 type numbered struct {
-	lines   *piece
+	ready   *piece
 	waiting string
 }
 
-func newClosing(f Fragment, mark string) (*closing, error) {
+func newClosing(f Fragment, mark string) *closing {
 	c := &closing{
 		html: wholeLines(string(f.HTML)), text: strings.Repeat("-", columns) + "\n\n" + f.Text + "\n", mark: mark,
 	}
-	encoded, err := quotedPrintable(c.html, c.text+"\n")
-	if err == nil {
-		c.htmlLines, err = numberedLines(encoded[0], mark)
-	}
-	if err == nil {
-		c.textLines, err = numberedLines(encoded[1], mark)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encoding closing: %w", err)
-	}
-	return c, nil
+	c.lines = sync.OnceValues(func() (l closingLines, err error) {
+		encoded, err := quotedPrintable(c.html, c.text+"\n")
+		if err == nil {
+			l.html, err = numberedLines(encoded[0], mark)
+		}
+		if err == nil {
+			l.text, err = numberedLines(encoded[1], mark)
+		}
+		if err != nil {
+			return l, fmt.Errorf("encoding closing: %w", err)
+		}
+		return l, nil
+	})
+	return c
 }
 
 // numberedLines sets the lines with a placeholder apart from those without.
@@ -137,7 +146,7 @@ func numberedLines(encoded, mark string) (parts []numbered, err error) {
 	return parts, nil
 }
 
-// html is the page. No line of it is joined with another's.
+// html is the page.
 func (s *sheet) html() string {
 	var b strings.Builder
 	for _, part := range s.frame {
@@ -169,53 +178,73 @@ func (s *sheet) text() string {
 	return b.String()
 }
 
-// htmlLines are the lines of html and one more, which belongs to the boundary after it (RFC 2046 §5.1.1).
-func (s *sheet) htmlLines() (lines []*piece, err error) {
-	lines = make([]*piece, 0, len(s.rows)+16)
-	for _, part := range s.frame {
-		lines = append(lines, part.lines)
+// lines are the lines of subject, text and html. The parts have one more, which belongs to the boundary after it
+// (RFC 2046 §5.1.1).
+func (s *sheet) lines() (field *piece, text, html []*piece, err error) {
+	title, err := s.title.lines()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	opening, err := s.opening.lines()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	closing, err := s.closing.lines()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	textRows, htmlRows, err := s.rowLines()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	text = append(append(text, opening.text), textRows...)
+	if text, err = s.appendNumbered(text, closing.text); err != nil {
+		return nil, nil, nil, err
+	}
+	for i, part := range s.frame {
+		html = append(html, title.frame[i])
 		switch part.then {
 		case openingMark:
-			lines = append(lines, s.opening.htmlLines)
+			html = append(html, opening.html)
 		case rowsMark:
-			for _, r := range s.rows {
-				lines = append(lines, r.htmlLines)
-			}
+			html = append(html, htmlRows...)
 		case closingMark:
-			if lines, err = s.appendNumbered(lines, s.closing.htmlLines); err != nil {
-				return nil, err
+			if html, err = s.appendNumbered(html, closing.html); err != nil {
+				return nil, nil, nil, err
 			}
 		}
 	}
-	return lines, nil
+	return title.field, text, html, nil
 }
 
 var emptyLine = &piece{segments: []segment{{static: []byte("\r\n")}}}
 
-// textLines are the lines of text and one more.
-func (s *sheet) textLines() ([]*piece, error) {
-	lines := make([]*piece, 0, 2*len(s.rows)+8)
-	lines = append(lines, s.opening.textLines)
+func (s *sheet) rowLines() (text, html []*piece, err error) {
+	text, html = make([]*piece, 0, 2*len(s.rows)), make([]*piece, 0, len(s.rows))
 	for i, r := range s.rows {
-		if i > 0 {
-			lines = append(lines, emptyLine)
+		l, err := r.lines()
+		if err != nil {
+			return nil, nil, err
 		}
-		lines = append(lines, r.textLines)
+		if i > 0 {
+			text = append(text, emptyLine)
+		}
+		text, html = append(text, l.text), append(html, l.html)
 	}
-	return s.appendNumbered(lines, s.closing.textLines)
+	return text, html, nil
 }
 
 func (s *sheet) appendNumbered(lines []*piece, parts []numbered) ([]*piece, error) {
 	for _, part := range parts {
-		lines = append(lines, part.lines)
+		lines = append(lines, part.ready)
 		if part.waiting == "" {
 			continue
 		}
-		b, err := newPiece(strings.ReplaceAll(part.waiting, s.closing.mark, s.number))
+		whole, err := newPiece(strings.ReplaceAll(part.waiting, s.closing.mark, s.number))
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, b)
+		lines = append(lines, whole)
 	}
 	return lines, nil
 }

@@ -1,8 +1,11 @@
-// Package render turns articles into mail: an entry is rendered once per article, a digest once per set of topics (a
-// variant), a message once per variant, and a reader's own message is then only a copy with a few values put in.
+// Package render turns articles into mail: an entry is rendered and encoded once per article, a message is put together once
+// per set of topics (a variant) from what all variants share, and a reader's own message is then only a copy with a few
+// values put in.
 //
 //	Entry ─► Fragment ─┐
-//	Topic ─► Fragment ─┴► Variant ─► Body ─► Build ─► Message ─► Splice, once per reader
+//	Topic ─► Fragment ─┴► Variant ─► Press ─► Message ─► Splice, once per reader
+//	                                   └────► Body, to look at
+//	Letter ─► Body ─► Build ─► Message
 //
 // Templates are Markdown executed by text/template; whatever comes from outside is escaped by its type (Text, URL,
 // Markdown), so a template holds no bare strings. The HTML part and the text part are rendered from the same tree.
@@ -117,6 +120,9 @@ func (t *Template) try() error {
 			return err
 		}
 	}
+	if t.source.Name == Digest {
+		return t.mustPrint()
+	}
 	return nil
 }
 
@@ -135,9 +141,6 @@ func (t *Template) trySampleDigest(s sample) error {
 	if err != nil {
 		return err
 	}
-	if err := t.mustPrint(s.edition.Brand.Colour); err != nil {
-		return err
-	}
 	return t.mustHold(body, map[string]string{
 		"the unsubscribe link": UnsubscribeMark,
 		"the publisher":        "Sample Press",
@@ -147,20 +150,18 @@ func (t *Template) trySampleDigest(s sample) error {
 
 // mustPrint refuses a frame that does anything with opening, rows and closing but print them as they are: a press leaves
 // room for them and fills it later.
-func (t *Template) mustPrint(c Colour) error {
-	printed := frameData{Colour: htmltemplate.CSS(c.String()), Opening: "<p>\"1\"</p>", Rows: "<tr>\"2\"</tr>", Closing: "<p>\"3\"</p>"}
+func (t *Template) mustPrint() error {
+	printed := frameData{Opening: "<p>\"1\"</p>", Rows: "<tr>\"2\"</tr>", Closing: "<p>\"3\"</p>"}
 	page, err := t.framed(printed)
 	if err != nil {
 		return err
 	}
-	withRoom := printed
-	withRoom.Opening, withRoom.Rows, withRoom.Closing = openingMark, rowsMark, closingMark
-	later, err := t.framed(withRoom)
+	room, err := t.framed(frameData{Opening: openingMark, Rows: rowsMark, Closing: closingMark})
 	if err != nil {
 		return err
 	}
 	fill := strings.NewReplacer(openingMark, string(printed.Opening), rowsMark, string(printed.Rows), closingMark, string(printed.Closing))
-	if fill.Replace(later) != page {
+	if fill.Replace(room) != page {
 		return fmt.Errorf("parsing %s: opening, rows and closing must stand in the page's text", t.source.framePath())
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -238,21 +237,6 @@ func TestOpeningNamesFewHeadlines(t *testing.T) {
 	if want := "Heute: Eins · Zwei · Drei · Vier\n"; !strings.HasPrefix(b.Text, want) {
 		t.Errorf("opening is %q, want %q", b.Text[:60], want)
 	}
-}
-
-// A template serves all of a run's goroutines.
-func TestTemplateIsShared(t *testing.T) {
-	tmpl := mustParse(t, "de", Digest)
-	want := mustVariant(t, tmpl, germanVariant(t, tmpl))
-	var group sync.WaitGroup
-	for range 8 {
-		group.Go(func() {
-			if got := mustVariant(t, tmpl, germanVariant(t, tmpl)); got != want {
-				t.Error("a variant differs between goroutines")
-			}
-		})
-	}
-	group.Wait()
 }
 
 func TestMomentIsPrintedInItsZone(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -85,7 +84,7 @@ func breaks(r rune) bool {
 // invisible reports control characters, the byte order mark and the embeddings, overrides and isolates of
 // Unicode's bidirectional algorithm (UAX #9), with which a headline could rewrite its neighbours.
 func invisible(r rune) bool {
-	return unicode.IsControl(r) || r == 0xFEFF || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
+	return r < ' ' || r >= 0x7F && r < 0xA0 || r == 0xFEFF || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
 }
 
 // clean is the text without what Plain drops, so that a template's {{with}} sees an empty text as empty.

@@ -77,51 +77,57 @@ type Variant struct {
 	Sections  []Section
 }
 
-// digestData is what the blocks "subject", "opening" and "closing" see. What differs between variants are methods, so that
-// it is known whether a block has looked at it.
+// digestData is what the blocks "subject", "opening" and "closing" see.
 type digestData struct {
+	Newsletter  Newsletter
+	Brand       Brand
+	Day         day
+	Headlines   []Text
+	Topics      []Text
+	Count       int
+	WebView     page
+	Unsubscribe link
+	Preferences link
+	Since       since // when the reader signed up
+}
+
+// commonData is digestData without what differs between the variants of an edition. A block that can be rendered with it is
+// the same in all of them.
+type commonData struct {
 	Newsletter  Newsletter
 	Brand       Brand
 	Day         day
 	WebView     page
 	Unsubscribe link
 	Preferences link
-	Since       since // when the reader signed up
-
-	variant   Variant
-	headlines []Text
-	varies    bool // something was looked at that other variants may have otherwise
+	Since       since
 }
 
-// Headlines are those a digest begins with: what a mailbox shows of a mail before it is opened.
-func (d *digestData) Headlines() []Text {
-	d.varies = true
-	if d.headlines == nil {
-		d.headlines = cleanFirst(d.variant.Headlines, leads)
-	}
-	return d.headlines
-}
-
-// leads is how many headlines a digest begins with.
-const leads = 4
-
-// Topics are the names of the sections.
-func (d *digestData) Topics() []Text {
-	d.varies = true
-	names := make([]Text, len(d.variant.Sections))
-	for i, s := range d.variant.Sections {
+func (d commonData) with(v Variant, number string) digestData {
+	d = d.numbered(number)
+	names := make([]Text, len(v.Sections))
+	for i, s := range v.Sections {
 		names[i] = s.Name
 	}
-	return cleanAll(names)
+	return digestData{
+		Newsletter: d.Newsletter, Brand: d.Brand, Day: d.Day,
+		Headlines: cleanFirst(v.Headlines, leads), Topics: cleanAll(names), Count: v.Count,
+		WebView: d.WebView, Unsubscribe: d.Unsubscribe, Preferences: d.Preferences, Since: d.Since,
+	}
 }
 
-// Count is the number of entries.
-func (d *digestData) Count() int {
-	d.varies = true
-	return d.variant.Count
+// numbered ends the web view's address with a variant's number, or with the placeholder for it.
+func (d commonData) numbered(number string) commonData {
+	if d.WebView != "" {
+		d.WebView += page(number)
+	}
+	return d
 }
 
-// page is the address of a web view but for its number, or empty.
+// leads is how many headlines a digest begins with: what a mailbox shows of a mail before it is opened.
+const leads = 4
+
+// page is the address of a web view, or empty.
 type page string
 
 func (p page) String() string { return string(p) }
