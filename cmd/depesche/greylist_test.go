@@ -9,23 +9,30 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // greylist is a policy service for Postfix (its SMTPD_POLICY_README): it sees every recipient before the server answers, and
-// asks for patience where a triple is new.
+// where it is wary asks for some minutes of patience with a triple that is new (RFC 6647 §2.3).
 type greylist struct {
 	address string
 	wary    func(recipient string) bool
 
-	mu      sync.Mutex
-	triples map[triple]int             // how often each has come
-	senders map[string]map[string]bool // of each recipient, all that have come
-	asked   int
-	at      int
-	reach   chan struct{}
+	mu        sync.Mutex
+	set, at   time.Time            // what its clock was set to, and when
+	first     map[triple]time.Time // when each came that it is wary of
+	passed    map[triple]bool
+	impatient int                        // came again too soon
+	senders   map[string]map[string]bool // of each recipient, all that have come
+	asked     int
+	goal      int
+	reach     chan struct{}
 }
 
 type triple struct{ client, sender, recipient string }
+
+// patience is what a greylist wants to see.
+const patience = 5 * time.Minute
 
 func newGreylist(t *testing.T, wary func(recipient string) bool) *greylist {
 	t.Helper()
@@ -34,7 +41,8 @@ func newGreylist(t *testing.T, wary func(recipient string) bool) *greylist {
 		t.Fatal(err)
 	}
 	g := &greylist{
-		address: listener.Addr().String(), wary: wary, triples: map[triple]int{}, senders: map[string]map[string]bool{},
+		address: listener.Addr().String(), wary: wary,
+		first: map[triple]time.Time{}, passed: map[triple]bool{}, senders: map[string]map[string]bool{},
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
@@ -66,44 +74,63 @@ func (g *greylist) answer(conn net.Conn) {
 	}
 }
 
+// setClock lets the greylist live in the time of a run (RFC 3339).
+func (g *greylist) setClock(t *testing.T, now string) {
+	t.Helper()
+	set, err := time.Parse(time.RFC3339, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.set, g.at = set, time.Now()
+}
+
 func (g *greylist) judge(x triple) (action string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.asked++; g.asked == g.at {
+	if g.asked++; g.asked == g.goal {
 		close(g.reach)
 	}
 	if g.senders[x.recipient] == nil {
 		g.senders[x.recipient] = map[string]bool{}
 	}
 	g.senders[x.recipient][x.sender] = true
-	if g.triples[x]++; g.triples[x] == 1 && g.wary(x.recipient) {
-		return "451 4.7.1 Greylisted, please try again later"
+	if !g.wary(x.recipient) || g.passed[x] {
+		return "DUNNO"
 	}
-	return "DUNNO"
+	now := g.set.Add(time.Since(g.at))
+	first, seen := g.first[x]
+	switch {
+	case !seen:
+		g.first[x] = now
+	case now.Sub(first) < patience:
+		g.impatient++
+	default:
+		g.passed[x] = true
+		return "DUNNO"
+	}
+	return "451 4.7.1 Greylisted, please try again later"
 }
 
 // arm gives a channel that is closed when so many more recipients have been named.
 func (g *greylist) arm(more int) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.at, g.reach = g.asked+more, make(chan struct{})
+	g.goal, g.reach = g.asked+more, make(chan struct{})
 	return g.reach
 }
 
-// deferred counts the triples that were asked for patience; waiting are the recipients of those that have not come again.
-func (g *greylist) deferred() (count int, waiting []string) {
+// patient says how many triples were asked for patience, who of them has not passed yet, and how many came again too soon.
+func (g *greylist) patient() (asked int, waiting []string, impatient int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for x, times := range g.triples {
-		if !g.wary(x.recipient) {
-			continue
-		}
-		count++
-		if times == 1 {
+	for x := range g.first {
+		if !g.passed[x] {
 			waiting = append(waiting, x.recipient)
 		}
 	}
-	return count, waiting
+	return len(g.first), waiting, g.impatient
 }
 
 // sendersOf are the envelope senders of which a recipient was to get mail.

@@ -70,6 +70,8 @@ func newChain(t *testing.T) *chain {
 	}
 	c.chown(t, "mail", owner)
 	c.chown(t, "data", mustUser(t, "postfix"))
+	c.write(t, "mail.log", "")
+	c.chown(t, "mail.log", mustUser(t, "postfix")) // postsuper, as this user, complains there of what a crash has left behind
 	return c
 }
 
