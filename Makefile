@@ -23,9 +23,15 @@ test: setup ## everything but the mail chain, with the race detector; sets up Po
 	go test -race -timeout 20m $(PACKAGES)
 
 .PHONY: test-chain
-test-chain: ## the mail chain: digests through a real Postfix into real Dovecot mailboxes (root, Debian)
+test-chain: ## the mail chain: a digest for 1,000 readers through a real Postfix into real Dovecot mailboxes (root, Debian)
 	.ci/setup chain
 	DEPESCHE_CHAIN=1 go test -race -count=1 -timeout 15m -run TestChain ./cmd/depesche
+
+.PHONY: exam-chain
+exam-chain: ## the same for DEPESCHE_CHAIN_READERS, by default 20,000
+	.ci/setup chain
+	DEPESCHE_CHAIN=1 DEPESCHE_CHAIN_READERS=$${DEPESCHE_CHAIN_READERS:-20000} \
+		go test -count=1 -v -timeout 60m -run TestChain ./cmd/depesche
 
 .PHONY: setup
 setup:

@@ -2,295 +2,321 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
-	"net/mail"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"text/template"
 	"time"
+
+	"depesche/newsletter"
 )
 
-// chain is a real Postfix, submission with STARTTLS and AUTH, and a real Dovecot behind it, on the loopback, in a folder of
-// their own. Only root can start them.
-type chain struct {
-	Folder, Host, Port string
-	MailUID, MailGID   string
+// noMailbox is the one code in the map of refusals that says that an address is dead.
+const noMailbox = "5.1.1"
+
+// refusal is what the server says of a reader, with words of their own: two in a hundred are refused.
+func refusal(number int) (code, words string) {
+	switch number % 100 {
+	case 7:
+		return noMailbox, fmt.Sprintf("no such mailbox, case %d", number)
+	case 57:
+		return "5.2.0", fmt.Sprintf("mailbox says no, case %d", number)
+	}
+	return "", ""
 }
 
-// TestChain sends a morning through Postfix into Dovecot mailboxes: each holds exactly one digest, addressed to its owner, from
-// the envelope sender that is theirs alone.
-func TestChain(t *testing.T) {
-	if os.Getenv("DEPESCHE_CHAIN") == "" {
-		t.Skip("SKIPPED: make test-chain runs the mail chain")
-	}
-	if os.Getuid() != 0 {
-		if os.Getenv("DEPESCHE_NO_SKIP") != "" {
-			t.Fatal("the mail chain needs root")
+// wary says whose server greylists: one in twenty.
+func wary(number int) bool { return number%20 == 3 }
+
+// rejectMap is a table of access(5) by which Postfix refuses recipients.
+func rejectMap(readers int) string {
+	var table strings.Builder
+	for number := 1; number <= readers; number++ {
+		if code, words := refusal(number); code != "" {
+			fmt.Fprintf(&table, "leser%d@reader.test 550 %s %s\n", number, code, words)
 		}
-		t.Skip("SKIPPED: the mail chain needs root")
 	}
-	c := startChain(t)
+	return table.String()
+}
+
+// chainReaders is how many readers the chain has to serve: DEPESCHE_CHAIN_READERS, or 1,000.
+func chainReaders(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("DEPESCHE_CHAIN_READERS")
+	if text == "" {
+		return 1000
+	}
+	count, err := strconv.Atoi(text)
+	if err != nil || count < 100 {
+		t.Fatalf("DEPESCHE_CHAIN_READERS is %q, want a number of at least 100", text)
+	}
+	return count
+}
+
+// So often the server's side of all connections is killed; then Postfix is stopped and started again.
+const (
+	chainConnections = 2
+	chainKills       = 7
+)
+
+// mostLost is how many messages may have been on the wire when something happened to the server.
+const mostLost = chainConnections * (chainKills + 1)
+
+// TestChain sends a morning through Postfix into Dovecot mailboxes: by STARTTLS and AUTH, past a greylist and a map of
+// refusals, with crashes of the server's sessions and a restart of the server in the middle. Afterwards each mailbox holds
+// exactly one digest, the reader's own, and who was refused has failed with the server's words; nothing else differs.
+func TestChain(t *testing.T) {
+	c := newChain(t)
+	readers := chainReaders(t)
+	greylist := newGreylist(t, func(recipient string) bool { return wary(readerNumber(recipient)) })
+	c.write(t, "reject", rejectMap(readers))
+	c.start(t, "smtpd_recipient_restrictions = check_recipient_access texthash:{{.Folder}}/reject,",
+		" check_policy_service inet:"+greylist.address)
 	town := newTown(t, "")
-	town.setRelay("localhost:" + c.Port)
-	town.environ = append(town.environ, "DEPESCHE_SMTP_TLS=required", "DEPESCHE_SMTP_USER=depesche", "DEPESCHE_SMTP_PASSWORD=geheim",
-		"SSL_CERT_FILE="+filepath.Join(c.Folder, "cert.pem"))
-	const readers = 200
+	c.serve(town)
+	town.environ = append(town.environ, fmt.Sprint("DEPESCHE_SMTP_CONNECTIONS=", chainConnections))
 	town.depesche(ingestAt, 0, "status")
 	town.addReaders(readers)
+	town.spreadSignUps()
 	town.article("haushalt", "Politik", "2026-02-11T04:00:00+01:00", "")
-	town.depesche(runAt, 0, "run")
-	out, _ := town.depesche(runAt, 0, "report")
-	if !strings.Contains(out, "1 entry, 200 readers") {
-		t.Errorf("report: %s", out)
-	}
-	senders := map[string]bool{}
-	for i := 1; i <= readers; i++ {
-		address := fmt.Sprintf("leser%d@reader.test", i)
-		message := c.only(t, address)
-		if to := message.Header.Get("To"); strings.Trim(to, "<>") != address {
-			t.Errorf("the mailbox of %s holds a mail to %s", address, to)
-		}
-		from := message.Header.Get("Return-Path")
-		if senders[from] || !strings.HasSuffix(from, "@talbote.test>") {
-			t.Errorf("the mail to %s came from %s", address, from)
-		}
-		senders[from] = true
-	}
-}
 
-func startChain(t *testing.T) *chain {
-	t.Helper()
-	folder, err := os.MkdirTemp("", "depesche-chain-") // not t.TempDir: other users must be able to walk into it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	if err := os.Chmod(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	host, port, _ := strings.Cut(freeAddress(t), ":")
-	owner, err := user.Lookup("mail")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &chain{Folder: folder, Host: host, Port: port, MailUID: owner.Uid, MailGID: owner.Gid}
-	c.certify(t)
-	c.write(t, "postfix/main.cf", postfixMain)
-	c.write(t, "postfix/master.cf", postfixMaster)
-	c.write(t, "dovecot.conf", dovecot)
-	for _, name := range []string{"queue", "data", "mail", "run"} {
-		if err := os.Mkdir(filepath.Join(folder, name), 0o755); err != nil {
-			t.Fatal(err)
+	began := time.Now()
+	greylist.setClock(t, runAt)
+	runInterrupted(t, town, c, greylist, readers/10)
+	first := town.account(runAt)
+	c.drain(t)
+	checkPatience(t, town, c, greylist, first)
+	// What lost its connection is due a minute later, what was greylisted six, what met a server that could not just then thirty.
+	for _, now := range []string{"2026-02-11T06:35:00+01:00", "2026-02-11T07:10:00+01:00", "2026-02-11T07:45:00+01:00"} {
+		if town.account(now).Due > 0 {
+			greylist.setClock(t, now)
+			town.depesche(now, 0, "run")
 		}
 	}
-	c.chown(t, "mail", owner)
-	c.chown(t, "data", mustUser(t, "postfix"))
-	c.command(t, "dovecot", "-c", folder+"/dovecot.conf")
-	t.Cleanup(func() { _ = exec.Command("doveadm", "-c", folder+"/dovecot.conf", "stop").Run() })
-	c.command(t, "postfix", "-c", folder+"/postfix", "start")
-	t.Cleanup(func() {
-		_ = exec.Command("postfix", "-c", folder+"/postfix", "stop").Run()
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(folder, "mail.log"))
-			t.Logf("%s", log[max(0, len(log)-4000):])
-		}
-	})
-	return c
+	last := town.account("2026-02-11T07:45:00+01:00")
+	c.drain(t)
+	t.Logf("%d readers in %v: %d sent, %d failed, %d doubtful", readers, time.Since(began).Round(time.Second), last.Sent, last.Failed, last.Doubtful)
+	checkAccount(t, last, readers)
+	checkSuppressed(t, town, readers)
+	checkMailboxes(t, town, c, greylist, last)
 }
 
-func mustUser(t *testing.T, name string) *user.User {
+// runInterrupted is the first run. Every so many readers something happens to the server.
+func runInterrupted(t *testing.T, town *town, c *chain, greylist *greylist, every int) {
 	t.Helper()
-	account, err := user.Lookup(name)
-	if err != nil {
+	moment := greylist.arm(every)
+	command := town.command(runAt, "run")
+	var problems bytes.Buffer
+	command.Stderr = &problems
+	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return account
-}
-
-func (c *chain) chown(t *testing.T, name string, account *user.User) {
-	t.Helper()
-	uid, _ := strconv.Atoi(account.Uid)
-	gid, _ := strconv.Atoi(account.Gid)
-	if err := os.Chown(filepath.Join(c.Folder, name), uid, gid); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (c *chain) write(t *testing.T, name, text string) {
-	t.Helper()
-	var filled bytes.Buffer
-	if err := template.Must(template.New(name).Parse(text)).Execute(&filled, c); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(c.Folder, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, filled.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (c *chain) command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	command := exec.Command(name, args...)
-	out, err := os.Create(filepath.Join(c.Folder, name+".out")) // a file: a pipe would stay open in what they leave running
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = out.Close() }()
-	command.Stdout, command.Stderr = out, out
-	if err := command.Run(); err != nil {
-		said, _ := os.ReadFile(out.Name())
-		t.Fatalf("%s: %v\n%s", name, err, said)
-	}
-}
-
-// certify makes a certificate for localhost that vouches for itself.
-func (c *chain) certify(t *testing.T) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: certificate}, "key.pem": {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(filepath.Join(c.Folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// only is the one mail in a mailbox, waited for: Postfix has taken it, Dovecot may still be at it.
-func (c *chain) only(t *testing.T, address string) *mail.Message {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		files, _ := filepath.Glob(filepath.Join(c.Folder, "mail", address, "new", "*"))
-		if len(files) > 1 {
-			t.Fatalf("%s has %d mails", address, len(files))
-		}
-		if len(files) == 1 {
-			data, err := os.ReadFile(files[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			message, err := mail.ReadMessage(bytes.NewReader(data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return message
-		}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	for interruption := range chainKills + 1 {
 		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("no mail came to %s", address)
+		case err := <-ended:
+			t.Fatalf("the run ended before it could be interrupted: %v\n%s", err, &problems)
+		case <-moment:
+		}
+		moment = greylist.arm(every)
+		if interruption < chainKills {
+			c.killSessions(t)
+			continue
+		}
+		c.postfix(t, "stop")
+		c.postfix(t, "start")
+	}
+	if err := <-ended; err != nil {
+		t.Fatalf("the interrupted run: %v\n%s", err, &problems)
+	}
+	if strings.Contains(problems.String(), "@reader.test") {
+		t.Errorf("an address is in the log:\n%s", &problems)
+	}
+}
+
+// checkPatience wants those who were greylisted to be due, and without mail until they are tried again.
+func checkPatience(t *testing.T, town *town, c *chain, greylist *greylist, a account) {
+	t.Helper()
+	asked, waiting, impatient := greylist.patient()
+	if asked == 0 || a.Due < len(waiting) {
+		t.Errorf("%d were greylisted, %d of them wait, and %d are due", asked, len(waiting), a.Due)
+	}
+	if impatient > mostLost { // who lost the answer cannot know
+		t.Errorf("%d were tried again before it was time", impatient)
+	}
+	keys := town.keys()
+	for _, recipient := range waiting {
+		r := newReader(keys, readerNumber(recipient))
+		if len(c.delivered(t, r)) > 0 {
+			t.Errorf("reader %d was greylisted and has mail", r.number)
 		}
 	}
 }
 
-const postfixMain = `compatibility_level = 3.6
-queue_directory = {{.Folder}}/queue
-data_directory = {{.Folder}}/data
-maillog_file = {{.Folder}}/mail.log
-maillog_file_prefixes = {{.Folder}}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = relay.test
-mydestination =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks =
-alias_maps =
-smtpd_tls_security_level = may
-smtpd_tls_cert_file = {{.Folder}}/cert.pem
-smtpd_tls_key_file = {{.Folder}}/key.pem
-smtpd_tls_auth_only = yes
-smtpd_sasl_auth_enable = yes
-smtpd_sasl_type = dovecot
-smtpd_sasl_path = {{.Folder}}/run/auth-postfix
-smtpd_relay_restrictions = permit_sasl_authenticated, reject
-smtpd_client_connection_rate_limit = 0
-virtual_mailbox_domains = reader.test
-virtual_transport = lmtp:unix:{{.Folder}}/run/lmtp
-lmtp_destination_recipient_limit = 1
-`
+// checkAccount wants everybody to be accounted for, and the refused, and only them, to have failed with words of their own.
+func checkAccount(t *testing.T, a account, readers int) {
+	t.Helper()
+	failed := 0
+	for number := 1; number <= readers; number++ {
+		if code, _ := refusal(number); code != "" {
+			failed++
+		}
+	}
+	if !a.AddsUp() || a.Prepared != readers || a.Failed != failed || a.Sent+a.Failed+a.Doubtful != readers || len(a.Troubles) != a.Failed+a.Doubtful {
+		t.Errorf("report = %+v, %d in trouble, want %d failed and nothing left", a.Report, len(a.Troubles), failed)
+	}
+	if a.Doubtful > mostLost {
+		t.Errorf("%d doubtful, want at most %d", a.Doubtful, mostLost)
+	}
+	for _, trouble := range a.Troubles {
+		if trouble.State != newsletter.Failed {
+			continue
+		}
+		_, words := refusal(int(trouble.Subscriber))
+		if words == "" || trouble.Code != 550 || !strings.HasSuffix(trouble.Reply, ": "+words) {
+			t.Errorf("reader %d failed with %d %q, want 550 and %q", trouble.Subscriber, trouble.Code, trouble.Reply, words)
+		}
+		if strings.Contains(trouble.Reply, "@reader.test") {
+			t.Errorf("an address is in the words about reader %d", trouble.Subscriber)
+		}
+	}
+}
 
-const postfixMaster = `{{.Host}}:{{.Port}} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-proxymap unix - - n - - proxymap
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-lmtp unix - - n - - lmtp
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-postlog unix-dgram n - n - 1 postlogd
-`
+// checkSuppressed wants the dead, and only them, never to be mailed again.
+func checkSuppressed(t *testing.T, town *town, readers int) {
+	t.Helper()
+	var dead []string
+	for number := 1; number <= readers; number++ {
+		if code, _ := refusal(number); code == noMailbox {
+			dead = append(dead, fmt.Sprintf("leser%d@reader.test", number))
+		}
+	}
+	if got := town.suppressed(); !slices.Equal(got, dead) {
+		t.Errorf("%d addresses are suppressed, want the %d that do not exist", len(got), len(dead))
+	}
+	if got := town.mailable(); got != readers-len(dead) {
+		t.Errorf("%d readers may be mailed, want %d", got, readers-len(dead))
+	}
+}
 
-const dovecot = `base_dir = {{.Folder}}/run
-log_path = {{.Folder}}/dovecot.log
-protocols = lmtp
-ssl = no
-first_valid_uid = 1
-mail_location = maildir:{{.Folder}}/mail/%u
-mail_fsync = never
-default_login_user = dovenull
-default_internal_user = dovecot
-passdb {
-  driver = static
-  args = password=geheim
+// checkMailboxes settles what the report says by what is in the mailboxes: one digest each, none for the refused, and of the
+// doubtful one or none.
+func checkMailboxes(t *testing.T, town *town, c *chain, greylist *greylist, a account) {
+	t.Helper()
+	may := map[int]bool{} // have mail or not
+	for _, trouble := range a.Troubles {
+		may[int(trouble.Subscriber)] = trouble.State == newsletter.Doubtful
+	}
+	keys, arrived := town.keys(), 0
+	expected, ids, dates := reference(t, town), map[string]bool{}, map[string]bool{}
+	for number := 1; number <= a.Prepared; number++ {
+		r := newReader(keys, number)
+		mails := c.delivered(t, r)
+		code, _ := refusal(number)
+		if len(mails) > 1 || code != "" && len(mails) > 0 || code == "" && !may[number] && len(mails) == 0 {
+			t.Errorf("reader %d has %d mails; refused: %q, doubtful: %v", number, len(mails), code, may[number])
+		}
+		if got := greylist.sendersOf(r.address); code == "" && !slices.Equal(got, []string{r.sender}) {
+			t.Errorf("the server was given %d envelope senders for reader %d, want their own alone", len(got), number)
+		}
+		for _, mail := range mails {
+			arrived++
+			r.check(t, mail, expected)
+			ids[messageID.FindString(mail.message)], dates[dateLine.FindString(mail.message)] = true, true
+		}
+	}
+	if len(ids) != arrived || len(dates) != 1 {
+		t.Errorf("%d mails have %d Message-IDs and %d Dates", arrived, len(ids), len(dates))
+	}
+	if folders, err := os.ReadDir(filepath.Join(c.Folder, "mail")); err != nil || len(folders) != arrived {
+		t.Errorf("%d mailboxes hold mail, %v, want %d", len(folders), err, arrived)
+	}
+	t.Logf("%d mailboxes compared; %d of %d doubtful mails have arrived", arrived, arrived-a.Sent, a.Doubtful)
 }
-userdb {
-  driver = static
-  args = uid={{.MailUID}} gid={{.MailGID}} home={{.Folder}}/mail/%u allow_all_users=yes
+
+// reference is the digest as another house with the same configuration hands it to a server that changes nothing.
+func reference(t *testing.T, town *town) pattern {
+	t.Helper()
+	other := newTown(t, "")
+	other.environ = append(other.environ, "DEPESCHE_BASE_URL="+town.pages)
+	other.depesche(ingestAt, 0, "status")
+	other.addReaders(1)
+	other.spreadSignUps()
+	other.article("haushalt", "Politik", "2026-02-11T04:00:00+01:00", "")
+	other.depesche(runAt, 0, "run")
+	r := newReader(other.keys(), 1)
+	message := bytes.ReplaceAll(other.wait(r.address, 1).Raw, []byte("\r\n"), []byte("\n")) // as a mailbox keeps it
+	p, err := newPattern(string(message), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
-service auth {
-  unix_listener auth-postfix {
-    mode = 0666
-  }
+
+// A server that takes only so many messages, or connections, in a while: nobody fails for that, and everybody gets one mail.
+func TestChainRateLimits(t *testing.T) {
+	for _, test := range []struct{ name, limit, log string }{
+		{"messages", "smtpd_client_message_rate_limit = 20", "Message delivery request rate limit exceeded"},
+		{"connections", "smtpd_client_connection_rate_limit = 4", "Connection rate limit exceeded"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const readers = 60
+			c := newChain(t)
+			c.start(t, test.limit, "anvil_rate_time_unit = 3s")
+			town := newTown(t, "")
+			c.serve(town)
+			town.environ = append(town.environ, "DEPESCHE_SMTP_PER_CONNECTION=5", "DEPESCHE_NEWSLETTERS_0_LATEST=23:00")
+			town.depesche(ingestAt, 0, "status")
+			town.addReaders(readers)
+			town.article("haushalt", "Politik", "2026-02-11T04:00:00+01:00", "")
+			now, err := time.Parse(time.RFC3339, runAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := runLimited(t, town, now)
+			for tries := 0; a.Due > 0 && tries < 30; tries++ {
+				c.awaitMail(t)
+				now = now.Add(31 * time.Minute)
+				a = runLimited(t, town, now)
+			}
+			if !a.AddsUp() || a.Sent != readers || town.mailable() != readers {
+				t.Errorf("report = %+v, %d readers, want all sent and all kept", a.Report, town.mailable())
+			}
+			if !strings.Contains(c.log(t), test.log) {
+				t.Error("the limit has not bitten")
+			}
+			c.drain(t)
+			keys := town.keys()
+			for number := 1; number <= readers; number++ {
+				if got := len(c.delivered(t, newReader(keys, number))); got != 1 {
+					t.Errorf("reader %d has %d mails", number, got)
+				}
+			}
+		})
+	}
 }
-service lmtp {
-  client_limit = 1
-  unix_listener lmtp {
-    mode = 0666
-  }
+
+// runLimited is a run that the server may break off: it then calls somebody, and nobody has failed.
+func runLimited(t *testing.T, town *town, now time.Time) account {
+	t.Helper()
+	clock := now.Format(time.RFC3339)
+	command := town.command(clock, "run")
+	var problems bytes.Buffer
+	command.Stderr = &problems
+	err := command.Run()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != exitRefused) {
+		t.Fatalf("run: %v\n%s", err, &problems)
+	}
+	a := town.account(clock)
+	if a.Failed+a.Doubtful+a.Skipped+a.Expired > 0 {
+		t.Fatalf("report = %+v, want nobody harmed\n%s", a.Report, &problems)
+	}
+	return a
 }
-`
