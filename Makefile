@@ -43,13 +43,20 @@ lint: ## gofumpt, go vet, staticcheck
 	go vet $(PACKAGES)
 	$(TOOLS) staticcheck $(PACKAGES)
 
+# The folder with the programs rawsink and delayproxy.
+bench exam: export DEPESCHE_TOOLS ?= $(wildcard $(CURDIR)/../shared/tools)
+
 .PHONY: bench
-bench: ## the benchmarks: ingest, compose, render, splice, plan
+bench: ## sending against other senders and the marks, in one table; then ingest, compose, render, splice, plan
+	.ci/setup bench
+	DEPESCHE_BENCH=1 go test -count=1 -timeout 60m -v -run '^TestBench$$' ./cmd/depesche
 	go test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 .PHONY: exam
-exam: setup ## builds depesche broken on purpose, a fault at a time; the tests must notice each
+exam: ## builds depesche broken on purpose, a fault at a time; then kills, power cuts, a million readers
+	.ci/setup exam
 	.ci/exam
+	DEPESCHE_EXAM=1 go test -count=1 -timeout 120m -v -run '^TestExam' ./cmd/depesche
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for ten seconds
