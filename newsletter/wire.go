@@ -17,22 +17,23 @@ type wire struct {
 	session *smtp.Session
 
 	// Of a run:
-	run     *run
-	number  int
-	ctx     context.Context // ends when no more may be begun
-	used    int             // messages given to the present session
-	current *window
-	coming  <-chan *window // ordered
-	waiting []*window      // begun, not settled
-	done    bool           // there is nothing more to do now
-	parcels []*parcel
-	size    int           // of the next window
-	each    time.Duration // what a message takes, of late
-	settled int
-	since   time.Time
-	turn    time.Time // before which nothing may be begun
-	unheard error     // what ended the last session, if a reply did not come
-	refused bool      // … or the server said 421
+	run      *run
+	number   int
+	ctx      context.Context // ends when no more may be begun
+	used     int             // messages given to the present session
+	refusals int             // in a row, on the present session
+	current  *window
+	coming   <-chan *window // ordered
+	waiting  []*window      // begun, not settled
+	done     bool           // there is nothing more to do now
+	parcels  []*parcel
+	size     int           // of the next window
+	each     time.Duration // what a message takes, of late
+	settled  int
+	since    time.Time
+	turn     time.Time // before which nothing may be begun
+	unheard  error     // what ended the last session, if a reply did not come
+	refused  bool      // … or the server said 421
 }
 
 // awayError means that the relay cannot be reached at the moment, or takes nothing.
@@ -44,7 +45,7 @@ func (e *awayError) Unwrap() error { return e.err }
 // ready dials unless a usable session is there. It returns a *smtp.Refusal where the relay will not have us, and an
 // *awayError where trying later may help.
 func (w *wire) ready(ctx context.Context) error {
-	if w.session != nil && w.session.Usable() && (w.most == 0 || w.used < w.most) {
+	if w.session != nil && w.session.Usable() && !w.worn() {
 		return nil
 	}
 	w.close()
@@ -56,9 +57,15 @@ func (w *wire) ready(ctx context.Context) error {
 	case err != nil:
 		return &awayError{err}
 	}
-	w.session, w.used = session, 0
+	w.session, w.used, w.refusals = session, 0, 0
 	return nil
 }
+
+// mostRefusals in a row and a connection is renewed: servers delay and then cut off a client that meets too many.
+const mostRefusals = 9
+
+// worn tells whether the connection has carried enough.
+func (w *wire) worn() bool { return w.most > 0 && w.used >= w.most || w.refusals >= mostRefusals }
 
 // send transmits one message that is not part of a digest. A connection that breaks before the final dot, after it has
 // carried others, has been closed by a server that wants a new one for the rest (B20): the message is tried once more at once.
@@ -147,7 +154,7 @@ func (w *wire) wanted() bool { return w.number < w.run.manners.width() }
 
 // Next gives the session a message. See smtp.Traffic.
 func (w *wire) Next(wait bool) *smtp.Mail {
-	for w.ctx.Err() == nil && (w.most == 0 || w.used < w.most) {
+	for w.ctx.Err() == nil && !w.worn() {
 		if !w.advance(wait) {
 			return nil
 		}
@@ -275,6 +282,9 @@ func (w *wire) Settle(m *smtp.Mail, reply smtp.Reply) {
 	}
 	if reply.Code == 421 {
 		w.refused = true
+	}
+	if w.refusals++; reply.Code/100 == 2 {
+		w.refusals = 0
 	}
 	w.settle(p.delivery, reply, outcome)
 	w.parcels = append(w.parcels, p)

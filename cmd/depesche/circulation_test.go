@@ -284,8 +284,8 @@ func (p *press) connections() int {
 	return config.SMTP.Connections
 }
 
-// account is a digest's report as users read it.
-type account struct {
+// ledger is a digest's report as users read it.
+type ledger struct {
 	Prepared, Sent, Failed, Skipped, Expired, Doubtful, Due, Claimed int
 	Troubles                                                         []struct {
 		Subscriber int64
@@ -294,10 +294,10 @@ type account struct {
 }
 
 // account asks for the report and holds it to adding up.
-func (p *press) account() account {
+func (p *press) account() ledger {
 	p.t.Helper()
 	out, _ := p.depesche(0, "report", pressDigest, "--troubles", strconv.Itoa(p.readers), "--json")
-	var list []account
+	var list []ledger
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 {
 		p.t.Fatalf("report: %v\n%s", err, out)
 	}
@@ -310,7 +310,7 @@ func (p *press) account() account {
 }
 
 // doubtful are the readers whose delivery the report lists as such.
-func (a account) doubtful() []int64 {
+func (a ledger) doubtful() []int64 {
 	var list []int64
 	for _, trouble := range a.Troubles {
 		if trouble.State == "doubtful" {

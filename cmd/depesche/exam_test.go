@@ -286,8 +286,8 @@ func (k *killing) check(accepted map[string]int) {
 // few are the first of a list, enough to look into.
 func few(readers []int64) []int64 { return readers[:min(len(readers), 10)] }
 
-// counts is an account without its list.
-func (a account) counts() account {
+// counts is a ledger without its list.
+func (a ledger) counts() ledger {
 	a.Troubles = nil
 	return a
 }

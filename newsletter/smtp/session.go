@@ -428,7 +428,9 @@ func (s *Session) answer(t *transit, reply Reply) {
 	case reply.Code == 421:
 		s.closing = true
 		if reply.Phase == phaseReset {
-			reply.Phase = PhaseMail // the connection ends before the message has begun
+			// The connection ends before the message has begun: Postfix says so to RSET after twenty refusals. It is about what was
+			// before, not about this message, nor about who sends it.
+			reply = Reply{Phase: PhaseMail, Code: reply.Code, Text: reply.Text}
 		}
 	case reply.Phase == phaseReset:
 		if s.open = !good; !good {
