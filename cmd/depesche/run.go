@@ -120,15 +120,15 @@ func (a *app) dispatchCommand() *cobra.Command {
 	return command
 }
 
-// patience is how long a plain run waits for a relay that is away (1, 2 and 4 seconds): the timer calls again in a few minutes.
-const patience = 7 * time.Second
+// shortPatience is how long a plain run waits for a relay that is away (1, 2 and 4 seconds): the timer calls again in a few minutes.
+const shortPatience = 7 * time.Second
 
 // untilLatest waits for the relay until the digest's latest time ends it.
 const untilLatest = 24 * time.Hour
 
 // options of a dispatch: progress where somebody watches.
 func (a *app) options() newsletter.Options {
-	o := newsletter.Options{Now: a.now, Patience: patience}
+	o := newsletter.Options{Now: a.now, Patience: shortPatience}
 	if isTerminal(a.stderr) {
 		o.Progress = progress(a.stderr)
 	}
