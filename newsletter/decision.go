@@ -30,7 +30,7 @@ func (n *Newsroom) Resolve(ctx context.Context, now time.Time, d Digest, subscri
 	err := n.db.Tx(ctx, func(tx *sql.Tx) error {
 		ids, err := all(ctx, tx, func(scan func(...any) error) (id int64, err error) { return id, scan(&id) }, `
 			SELECT subscriber FROM deliveries
-			WHERE digest = $1 AND state = 'doubtful' AND ($2 = 0 OR subscriber = $2)
+			WHERE digest = $1 AND state = 'doubtful' AND (CAST($2 AS BIGINT) = 0 OR subscriber = $2)
 				AND fence NOT IN (SELECT x.fence FROM dispatchers x WHERE x.lease > $3)
 			ORDER BY subscriber`, d.ID, subscriber, now.UnixMilli())
 		if err != nil {

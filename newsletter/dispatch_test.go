@@ -204,6 +204,9 @@ func TestResolve(t *testing.T) {
 			}
 		}
 		check(t, x.close(ctx, true))
+		if n, err := h.Resolve(ctx, h.now, d, 1<<62, SendAgain, "erika"); !errors.Is(err, ErrNotDoubtful) {
+			t.Errorf("nobody's: %d, %v", n, err)
+		}
 		if n, err := h.Resolve(ctx, h.now, d, 1, SendAgain, "erika"); n != 1 || err != nil {
 			t.Errorf("one again: %d, %v", n, err)
 		}
