@@ -102,6 +102,42 @@ func TestFence(t *testing.T) {
 	})
 }
 
+// A window of which one message arrived, one is doubtful, one was refused and one arrived: each is recorded as what it is.
+func TestWindowOfAllSorts(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *migrations.Database) {
+		h := newHouse(t, db, daily(t))
+		d := h.due(4)
+		ctx := context.Background()
+		h.exec(`UPDATE digests SET began = 1`)
+		x, err := h.enlist(ctx, Options{Now: h.clock()})
+		check(t, err)
+		r := &run{dispatcher: x, spare: make(chan *window, 9), cancel: func() {}}
+		r.digest, err = h.Digest(ctx, d.Newsletter, d.Day)
+		check(t, err)
+		r.recorder, err = newRecorder(ctx, r, x.journal)
+		check(t, err)
+		windows, err := r.recorder.transact(nil, []*order{{most: 4}})
+		check(t, err)
+		w := windows[0]
+		for i, reply := range []smtp.Reply{
+			{Phase: smtp.PhaseDot, Code: 250},
+			{Phase: smtp.PhaseDot, Err: errors.New("lost")},
+			{Phase: smtp.PhaseRcpt, Code: 550, Enhanced: "5.2.0"},
+			{Phase: smtp.PhaseDot, Code: 250},
+		} {
+			w.deliveries[i].reply, w.deliveries[i].outcome = reply, smtp.Judge(reply)
+		}
+		_, err = r.recorder.transact([]*window{w}, nil)
+		check(t, err)
+		r.recorder.retire(w)
+		states := h.states()
+		if got, want := [4]State{states[1], states[2], states[3], states[4]}, [4]State{Sent, Doubtful, Failed, Sent}; got != want {
+			t.Errorf("states %v, want %v", got, want)
+		}
+		check(t, x.close(ctx, true))
+	})
+}
+
 // The journal of a dead dispatcher: what had not begun is due, what was answered is recorded, what was on the wire stays
 // doubtful; and in another boot, or under another fence, nothing of it is believed.
 func TestJournalOfTheDead(t *testing.T) {

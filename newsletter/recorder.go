@@ -490,6 +490,7 @@ func (r *recorder) settleOne(ctx context.Context, tx *sql.Tx, now time.Time, d *
 }
 
 // settle records the outcome of one delivery that is in the hands of the fence's holder. again is when it is due if it is.
+// It belongs to no take then: one that stays doubtful must not be counted among those of its window that arrived.
 func (n *Newsroom) settle(ctx context.Context, tx *sql.Tx, now time.Time, d *delivery, fence int64, again time.Time) error {
 	state, counted, due, at := Due, 0, stored(again), sql.NullInt64{}
 	switch d.outcome.Verdict {
@@ -500,7 +501,7 @@ func (n *Newsroom) settle(ctx context.Context, tx *sql.Tx, now time.Time, d *del
 	}
 	result, err := tx.ExecContext(ctx, `
 		UPDATE deliveries SET state = $1, attempts = attempts + CAST($2 AS BIGINT), due = $3, settled = $4, code = $5, reply = $6,
-			revision = CASE WHEN $1 = 'due' THEN 0 ELSE revision END
+			revision = CASE WHEN $1 = 'due' THEN 0 ELSE revision END, take = 0
 		WHERE digest = $7 AND subscriber = $8 AND fence = $9 AND state = 'doubtful'`,
 		string(state), counted, due, at, d.reply.Code, replyText(d.reply), d.digest, d.subscriber, fence)
 	if err != nil {
