@@ -140,26 +140,36 @@ func (c *chain) drain(t *testing.T) {
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for c.queued() > 0 {
+	for len(c.queued()) > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%d mails do not leave Postfix", c.queued())
+			t.Fatalf("mails do not leave Postfix:\n%s", strings.Join(c.queued(), "\n"))
 		}
 	}
 }
 
-// queued counts the mails in Postfix, in the order in which they pass: one that moves on meanwhile is counted twice, not missed.
-func (c *chain) queued() (count int) {
+// queued lists the mails in Postfix, in the order in which they pass: one that moves on meanwhile is listed twice, not missed.
+func (c *chain) queued() (list []string) {
 	for _, name := range []string{"maildrop", "incoming", "active", "deferred", "hold"} {
-		_ = filepath.WalkDir(filepath.Join(c.Folder, "queue", name), func(_ string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Type().IsRegular() {
-				count++
+		_ = filepath.WalkDir(filepath.Join(c.Folder, "queue", name), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() {
+				return nil // what has gone meanwhile is delivered
 			}
-			return nil // what has gone meanwhile is delivered
+			info, err := entry.Info()
+			if err == nil && !debris(info) {
+				list = append(list, fmt.Sprint(path, " ", info.Mode(), " ", info.Size()))
+			}
+			return nil
 		})
 	}
-	return count
+	return list
+}
+
+// debris is a mail that a killed process of Postfix did not finish writing, and so never accepted: a finished one is marked
+// executable. It would be swept away after a day and a half.
+func debris(info fs.FileInfo) bool {
+	return info.Mode()&0o100 == 0 && time.Since(info.ModTime()) > 10*time.Second
 }
 
 // awaitMail polls until the server takes a MAIL command of a new connection: the window of its rate limits is over.
