@@ -401,15 +401,18 @@ func TestPlans(t *testing.T) {
 			h.exec("ANALYZE")
 		}
 		far := int64(1) << 62
-		args := []any{d.ID, int64(0), far, int64(0), far, 100}
-		more := append(append([]any{}, args...), int64(7), int64(1), int64(1), int64(1), int64(1), "morgen")
+		args := []any{"morgen", d.ID, int64(0), far, int64(0), far, int64(7), int64(1), int64(1), int64(1), 100}
+		first, later := firstTries.look(), laterTries.look()
+		if db.Kind == migrations.PostgreSQL {
+			first, later, args = firstTries.lookAndDoubt(), laterTries.lookAndDoubt(), append(args, int64(1))
+		}
 		for name, statement := range map[string]struct {
 			text string
 			args []any
 		}{
-			"first tries": {firstTries.doubtful(db.SkipLocked()), more},
-			"later tries": {laterTries.doubtful(db.SkipLocked()), more},
-			"candidates":  {firstTries.candidates(db.SkipLocked()), args},
+			"first tries": {first, args},
+			"later tries": {later, args},
+			"stretch":     {doubtStretch, []any{int64(7), int64(1), int64(1), int64(1), d.ID, int64(1), int64(100), int64(0), far, true}},
 			"sent":        {recordSent, []any{int64(1), d.ID, int64(1), int64(100), int64(7), int64(1)}},
 		} {
 			plan := h.explained(t, explain+statement.text, statement.args...)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"depesche/migrations"
 	"depesche/newsletter/smtp"
 )
 
@@ -308,17 +309,16 @@ const (
 	laterTries
 )
 
-// The candidates: after $2, up to $3, of the variants from $4 to before $5.
+// The candidates: after $3, up to $4, of the variants from $5 to before $6.
 const (
-	firstCandidates = `SELECT subscriber FROM deliveries
-		WHERE digest = $1 AND subscriber > $2 AND subscriber <= $3 AND variant >= $4 AND variant < $5 AND state = 'due' AND due IS NULL
-		ORDER BY subscriber LIMIT $6`
-	laterCandidates = `SELECT subscriber FROM deliveries
-		WHERE digest = $1 AND due > $2 AND due <= $3 AND variant >= $4 AND variant < $5 AND state = 'due'
-		ORDER BY due, subscriber LIMIT $6`
+	firstCandidates = `
+		WHERE d.digest = $2 AND d.subscriber > $3 AND d.subscriber <= $4 AND d.variant >= $5 AND d.variant < $6
+			AND d.state = 'due' AND d.due IS NULL`
+	laterCandidates = `
+		WHERE d.digest = $2 AND d.due > $3 AND d.due <= $4 AND d.variant >= $5 AND d.variant < $6 AND d.state = 'due'`
 )
 
-// bounds are the values for $2 to $5.
+// bounds are the values for $3 to $6.
 func (r *recorder) bounds(t tries, now time.Time) []any {
 	const all = math.MaxInt64
 	if t == laterTries {
@@ -327,110 +327,123 @@ func (r *recorder) bounds(t tries, now time.Time) []any {
 	return []any{r.cursor.subscriber, int64(all), r.cursor.shelf * mostPrints, (r.cursor.shelf + 1) * mostPrints}
 }
 
-// candidates is the statement that finds them.
-func (t tries) candidates(skipLocked string) string {
+// look is the statement that finds deliveries. Every condition of sending is in it: the delivery is still due, this dispatcher
+// lives, the digest is neither held nor revised nor renewed nor too late; and the reader is in the audience with a choice that
+// means this variant, or else nothing is told of the reader.
+//
+// What is told is one text, because each column of a result costs as much as looking the reader up.
+func (t tries) look() string {
+	candidates, order := firstCandidates, `d.subscriber`
 	if t == laterTries {
-		return laterCandidates + skipLocked
+		candidates, order = laterCandidates, `d.due, d.subscriber`
 	}
-	return firstCandidates + skipLocked
-}
-
-// doubtful is the statement that writes doubts. Every condition of sending is in it: the delivery is still due, this
-// dispatcher lives, the digest is neither held nor revised nor renewed nor too late, and the reader is in the audience with a
-// choice that means this variant. What it does not return is not sent.
-func (t tries) doubtful(skipLocked string) string {
-	if t == laterTries {
-		return `WITH next (s) AS MATERIALIZED (` + laterCandidates + skipLocked + doubt
-	}
-	return `WITH next (s) AS MATERIALIZED (` + firstCandidates + skipLocked + doubt
-}
-
-const doubt = `)
-	UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $8, revision = $9, settled = $10
-	FROM next
-	WHERE deliveries.digest = $1 AND deliveries.subscriber = next.s AND deliveries.state = 'due'
+	return `
+	SELECT d.subscriber, COALESCE((
+		SELECT d.variant || ' ' || d.attempts || ' ' || a.nonce || ' ' || COALESCE(a.signed_up, 0) || ' ' || a.address
+		FROM audience a JOIN digest_choices c ON c.digest = d.digest AND c.choice = a.choice AND c.variant = d.variant
+		WHERE a.newsletter = $1 AND a.subscriber = d.subscriber), '')
+	FROM deliveries d` + candidates + `
 		AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $7)
 		AND EXISTS (
 			SELECT 1 FROM digests g
-			WHERE g.id = $1 AND g.state = 'ready' AND g.revision = $9 AND g.held IS NULL AND g.latest > $10 AND g.began = $11)
-		AND EXISTS (
-			SELECT 1 FROM audience a JOIN digest_choices c ON c.digest = $1 AND c.choice = a.choice
-			WHERE a.newsletter = $12 AND a.subscriber = deliveries.subscriber AND c.variant = deliveries.variant)
-	RETURNING subscriber, variant, attempts, (
-		SELECT s.nonce || ' ' || COALESCE(p.signed_up, 0) || ' ' || s.address
-		FROM subscribers s JOIN subscriptions p ON p.subscriber = s.id AND p.newsletter = $12
-		WHERE s.id = deliveries.subscriber)`
+			WHERE g.id = $2 AND g.state = 'ready' AND g.revision = $8 AND g.held IS NULL AND g.latest > $9 AND g.began = $10)
+	ORDER BY ` + order + ` LIMIT $11`
+}
 
-// personal takes apart what the statement returns about a reader: nonce, sign-up and address in one text, because each column
-// of a result costs as much as looking the reader up.
-func (d *delivery) personal(text string) (err error) {
-	nonce, rest, _ := strings.Cut(text, " ")
-	signedUp, address, _ := strings.Cut(rest, " ")
-	var ms int64
-	if d.nonce, err = strconv.ParseInt(nonce, 10, 64); err == nil {
-		ms, err = strconv.ParseInt(signedUp, 10, 64)
+// lookAndDoubt writes the doubts in the very statement that looks: on PostgreSQL others write meanwhile.
+func (t tries) lookAndDoubt() string {
+	return `WITH next (subscriber, told) AS MATERIALIZED (` + t.look() + ` FOR UPDATE OF d SKIP LOCKED), written AS (
+	UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $12, revision = $8, settled = $9
+	FROM next WHERE deliveries.digest = $2 AND deliveries.subscriber = next.subscriber AND deliveries.state = 'due' AND next.told <> '')
+	SELECT subscriber, told FROM next`
+}
+
+// doubtStretch writes the doubts of a stretch of the table in which everything due was found to be sendable. It is for SQLite,
+// where nobody else writes from the beginning of a transaction to its end, and a row by its place costs half of a row by a list.
+const doubtStretch = `
+	UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $1, take = $2, revision = $3, settled = $4
+	WHERE digest = $5 AND subscriber >= $6 AND subscriber <= $7 AND variant >= $8 AND variant < $9 AND state = 'due'
+		AND (due IS NULL) = $10`
+
+// tell takes apart what look tells.
+func (d *delivery) tell(told string) (err error) {
+	number := func() (n int64) {
+		word, rest, _ := strings.Cut(told, " ")
+		n, bad := strconv.ParseInt(word, 10, 64)
+		told, err = rest, cmp.Or(err, bad)
+		return n
 	}
-	if err != nil {
+	d.variant, d.attempts, d.nonce, d.signedUp = number(), number(), number(), time.UnixMilli(number())
+	if d.address = told; err != nil {
 		return fmt.Errorf("read reader %d: %w", d.subscriber, err)
 	}
-	d.address, d.signedUp = address, time.UnixMilli(ms)
 	return nil
 }
 
 // doubt writes the doubts of some deliveries. Those of the candidates that must not be sent are looked at one by one: their
-// reader has left, or has chosen other topics.
+// reader has left, or has chosen other topics. more says whether there may be other candidates.
 func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (taken []delivery, more bool, err error) {
-	d, lock := r.run.digest, r.run.newsroom.db.SkipLocked()
-	args := append([]any{d.ID}, r.bounds(t, now)...)
-	args = append(args, most)
+	d, one := r.run.digest, r.run.newsroom.db.Kind != migrations.SQLite
+	statement := t.look()
+	args := append(append([]any{d.Newsletter, d.ID}, r.bounds(t, now)...),
+		r.run.fence, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), most)
+	if one {
+		statement, args = t.lookAndDoubt(), append(args, r.take)
+	}
+	var left []int64
 	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
-		var personal string
-		if err = scan(&x.subscriber, &x.variant, &x.attempts, &personal); err == nil {
-			err = x.personal(personal)
+		var told string
+		if err = scan(&x.subscriber, &told); err != nil || told == "" {
+			return x, err
 		}
 		x.digest = d.ID
-		return x, err
-	}, t.doubtful(lock), append(args, r.run.fence, r.take, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), d.Newsletter)...)
+		return x, x.tell(told)
+	}, statement, args...)
 	if err != nil {
 		return nil, false, fmt.Errorf("write doubts: %w", err)
 	}
-	furthest := int64(0)
-	for _, x := range taken {
-		furthest = max(furthest, x.subscriber)
-	}
-	if len(taken) == most {
-		r.advance(t, furthest)
-		return taken, true, nil
-	}
-	left, err := all(ctx, tx, func(scan func(...any) error) (subscriber int64, err error) {
-		return subscriber, scan(&subscriber)
-	}, t.candidates(lock), args...)
-	if err != nil {
-		return taken, false, fmt.Errorf("find deliveries that may not be sent: %w", err)
-	}
-	if len(left) > 0 && len(taken) == 0 {
-		if changed, err := r.run.changed(ctx, tx, now); err != nil || changed {
-			return taken, false, err
+	more = len(taken) == most
+	if t == firstTries {
+		for _, x := range taken {
+			r.cursor.subscriber = max(r.cursor.subscriber, x.subscriber)
 		}
 	}
+	taken = slices.DeleteFunc(taken, func(x delivery) bool {
+		if x.digest == 0 {
+			left = append(left, x.subscriber)
+		}
+		return x.digest == 0
+	})
 	for _, subscriber := range left {
 		if err := r.run.refile(ctx, tx, now, subscriber); err != nil {
-			return taken, false, err
+			return nil, false, err
 		}
 	}
-	if len(left) > 0 {
-		furthest = max(furthest, slices.Max(left))
+	if !one {
+		err = r.doubtStretches(ctx, tx, now, t, taken)
 	}
-	if furthest > 0 {
-		r.advance(t, furthest)
-	}
-	return taken, len(left) > 0, nil // those that were left hid others among the candidates
+	return taken, more, err
 }
 
-func (r *recorder) advance(t tries, to int64) {
-	if t == firstTries {
-		r.cursor.subscriber = to
+// doubtStretches writes the doubts of what was found: first tries lie side by side, others anywhere.
+func (r *recorder) doubtStretches(ctx context.Context, tx *sql.Tx, now time.Time, t tries, taken []delivery) error {
+	for len(taken) > 0 {
+		n := 1
+		if t == firstTries {
+			n = len(taken)
+		}
+		d, bounds := r.run.digest, r.bounds(t, now)
+		result, err := tx.ExecContext(ctx, doubtStretch, r.run.fence, r.take, d.Revision, now.UnixMilli(),
+			d.ID, taken[0].subscriber, taken[n-1].subscriber, bounds[2], bounds[3], t == firstTries)
+		if err != nil {
+			return fmt.Errorf("write doubts: %w", err)
+		}
+		if written, err := result.RowsAffected(); err != nil || int(written) != n {
+			return errors.Join(err, fmt.Errorf("write doubts: %d of %d were due", written, n))
+		}
+		taken = taken[n:]
 	}
+	return nil
 }
 
 // deal makes windows of what was taken, a stretch of it for each order: no delivery of another window lies between two of one.
