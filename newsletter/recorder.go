@@ -366,17 +366,17 @@ const doubtStretch = `
 		AND (due IS NULL) = $10`
 
 // tell takes apart what look tells.
-func (d *delivery) tell(told string) (err error) {
-	number := func() (n int64) {
+func (d *delivery) tell(told string) error {
+	var signedUp int64
+	for _, number := range []*int64{&d.variant, &d.attempts, &d.nonce, &signedUp} {
 		word, rest, _ := strings.Cut(told, " ")
-		n, bad := strconv.ParseInt(word, 10, 64)
-		told, err = rest, cmp.Or(err, bad)
-		return n
+		n, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			return fmt.Errorf("read reader %d: %w", d.subscriber, err)
+		}
+		*number, told = n, rest
 	}
-	d.variant, d.attempts, d.nonce, d.signedUp = number(), number(), number(), time.UnixMilli(number())
-	if d.address = told; err != nil {
-		return fmt.Errorf("read reader %d: %w", d.subscriber, err)
-	}
+	d.signedUp, d.address = time.UnixMilli(signedUp), told
 	return nil
 }
 
@@ -391,13 +391,18 @@ func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most in
 		statement, args = t.lookAndDoubt(), append(args, r.take)
 	}
 	var left []int64
+	var subscriber int64 // out here, or there would be one for every row
+	var told string
 	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
-		var told string
-		if err = scan(&x.subscriber, &told); err != nil || told == "" {
+		if err = scan(&subscriber, &told); err != nil {
 			return x, err
 		}
-		x.digest = d.ID
-		return x, x.tell(told)
+		x.subscriber = subscriber
+		if told != "" {
+			x.digest = d.ID
+			err = x.tell(told)
+		}
+		return x, err
 	}, statement, args...)
 	if err != nil {
 		return nil, false, fmt.Errorf("write doubts: %w", err)

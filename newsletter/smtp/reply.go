@@ -136,13 +136,13 @@ func readLine(r *bufio.Reader) (string, error) {
 
 // splitLine takes a reply line apart: three digits (RFC 5321 §4.2), then nothing, a space, or a hyphen where more
 // lines follow.
-func splitLine(line string) (code int, text string, more, ok bool) {
+func splitLine[T string | []byte](line T) (code int, text T, more, ok bool) {
 	if len(line) < 3 || line[0] < '2' || line[0] > '5' || line[1] < '0' || line[1] > '5' || !digit(line[2]) {
-		return 0, "", false, false
+		return 0, text, false, false
 	}
 	code = int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
 	if len(line) == 3 {
-		return code, "", false, true
+		return code, text, false, true
 	}
 	return code, line[4:], line[3] == '-', line[3] == '-' || line[3] == ' '
 }

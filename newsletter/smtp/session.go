@@ -548,11 +548,31 @@ func (s *Session) read(phase Phase, timeout time.Duration) Reply {
 	if s.closing {
 		s.departed()
 	}
+	if code := s.agreement(phase); code != 0 {
+		return Reply{Phase: phase, Code: code}
+	}
 	reply := readReply(s.client.Text.R, phase)
 	if reply.Code == 0 {
 		s.lose(reply.Err)
 	}
 	return reply
+}
+
+// agreement reads a short yes to a command, as nearly every answer is, without making anything of its words: nobody asks for
+// them. It gives 0, and reads nothing, where there is none.
+func (s *Session) agreement(phase Phase) (code int) {
+	r := s.client.Text.R
+	waiting, _ := r.Peek(min(r.Buffered(), maxReplyText))
+	end := bytes.IndexByte(waiting, '\n')
+	if end < 4 || waiting[3] == '-' || phase == PhaseDot {
+		return 0
+	}
+	code, _, _, ok := splitLine(waiting[:end])
+	if !ok || code/100 != 2 && (code != 354 || phase != PhaseData) {
+		return 0
+	}
+	_, _ = r.Discard(end + 1)
+	return code
 }
 
 // flush writes what has gathered. A write that fails has not taken all of its bytes; how many it took is noted, because a
