@@ -160,6 +160,7 @@ func TestDoubtAfterAKill(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []string{"resend", "hold"} {
 		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
 			eachTown(t, func(t *testing.T, town *town) {
 				t.Parallel()
 				const readers = 300

@@ -33,8 +33,7 @@ type turnstile struct {
 	toll   toll
 	pieces []*piece
 	visits int
-	open   int   // connections of which something may still come
-	leaves []int // how many messages each connection had taken when its client said QUIT
+	open   int // connections of which something may still come
 }
 
 // toll returns when a message may be answered, or when its client has gone.
@@ -259,9 +258,6 @@ func (v *turn) hear() error {
 	case "RSET":
 		v.say("250 2.0.0 ok")
 	case "QUIT":
-		v.mu.Lock()
-		v.leaves = append(v.leaves, v.taken)
-		v.mu.Unlock()
 		v.say("221 2.0.0 bye")
 	default:
 		v.t.Errorf("the client said %q", line)
