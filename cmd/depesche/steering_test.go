@@ -40,13 +40,16 @@ func TestHeldByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	eachTown(t, func(t *testing.T, town *town) {
 		t.Parallel()
-		const readers = 1200
+		const readers = 2500
 		server := newTurnstile(t, slowly(10*time.Millisecond), pipelined, chunked)
 		town.printed(server, readers)
-		for _, command := range [][]string{{"run"}, {"dispatch", "--follow"}} {
-			before := server.count(anyPiece)
+		for _, c := range []struct {
+			command []string
+			more    int // mails before the hold: at first many, so that the windows in hand are as large as they get
+		}{{[]string{"run"}, 500}, {[]string{"dispatch", "--follow"}, 100}} {
+			command, before := c.command, server.count(anyPiece)
 			process := town.start(t, runAt, command...)
-			until(t, 20*time.Second, "a hundred more mails have begun", func() bool { return server.count(anyPiece) > before+100 })
+			until(t, 20*time.Second, "so many more mails have begun", func() bool { return server.count(anyPiece) > before+c.more })
 			town.depesche(runAt, 0, "hold", digestOfTheDay)
 			held := time.Now()
 			process.wait(5*time.Second, 6)
@@ -120,7 +123,7 @@ func TestLetterAheadOfTheDigest(t *testing.T) {
 	t.Parallel()
 	eachTown(t, func(t *testing.T, town *town) {
 		t.Parallel()
-		const readers, newcomer = 1200, "neu@reader.test"
+		const readers, newcomer = 2000, "neu@reader.test"
 		server := newTurnstile(t, slowly(10*time.Millisecond), pipelined, chunked)
 		town.printed(server, readers)
 		a := &app{environ: town.environ, stdout: io.Discard, stderr: io.Discard, configPath: town.folder + "/depesche.yaml", now: time.Now}
@@ -208,7 +211,7 @@ func TestDoubtAfterAKill(t *testing.T) {
 				for _, p := range server.all() {
 					before, again := first[p.to]
 					if again && p.accepted && (p.content != before.content || p.command != before.command) {
-						t.Errorf("%s got two mails that differ:\n%s\n%s\n---\n%s\n%s", p.to, before.command, before.content, p.command, p.content)
+						t.Fatalf("%s got two mails that differ:\n%s\n%.600s\n---\n%s\n%.600s", p.to, before.command, before.content, p.command, p.content)
 					}
 				}
 				for reader, p := range first {
