@@ -32,7 +32,7 @@ const (
 func TestLostCommit(t *testing.T) {
 	for _, where := range []loss{beforeCommit, duringCommit, afterCommit} {
 		t.Run(string(where), func(t *testing.T) {
-			const readers = 400
+			const readers = 250
 			cable := newCable(t, dbtest.PostgreSQLLocation(t), where)
 			db, err := migrations.Open(context.Background(), cable.location)
 			check(t, err)

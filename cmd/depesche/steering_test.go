@@ -40,7 +40,7 @@ func TestHeldByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	eachTown(t, func(t *testing.T, town *town) {
 		t.Parallel()
-		const readers = 2500
+		const readers = 1800
 		server := newTurnstile(t, slowly(10*time.Millisecond), pipelined, chunked)
 		town.printed(server, readers)
 		for _, c := range []struct {
