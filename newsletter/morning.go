@@ -223,8 +223,9 @@ func (m *Morning) Alerts() []string {
 	return alerts
 }
 
-// account adds the report of each digest.
+// account adds the report of each digest, also of one whose sending was told to stop: that is no failure.
 func (n *Newsroom) account(ctx context.Context, now time.Time, m *Morning) error {
+	ctx = context.WithoutCancel(ctx)
 	for i := range m.Digests {
 		d, err := n.Digest(ctx, m.Digests[i].Newsletter, m.Digests[i].Day)
 		if errors.Is(err, ErrNoDigest) {
