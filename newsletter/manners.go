@@ -22,7 +22,8 @@ type Manners struct {
 // who finds fault with it. What outlives the process is in the table of that name.
 type manners struct {
 	newsroom *Newsroom
-	troubled atomic.Bool // somebody found fault: a success is worth noting
+	troubled atomic.Bool  // somebody found fault: a success is worth noting
+	learned  atomic.Int64 // messages after which the server closes a connection, 0: none known
 	widened  chan struct{}
 
 	mu      sync.Mutex
@@ -324,22 +325,27 @@ func (d *delivery) again(now time.Time) time.Time {
 }
 
 // closedAfter learns from a server that closes without a word after so many messages (Yahoo does): later connections end
-// themselves before. It gives the number of messages for the next one; most is what held until now.
-func (m *manners) closedAfter(now time.Time, sent, most int) int {
+// themselves before. Once is an accident. What cannot be noted now will be learned again.
+func (m *manners) closedAfter(now time.Time, sent int) {
 	m.mu.Lock()
 	again := sent == m.closed
 	m.closed = sent
 	m.mu.Unlock()
-	if !again || most > 0 && sent >= most {
-		return most // once is an accident
+	if !again || m.fewer(sent) < sent {
+		return
 	}
-	_, err := m.newsroom.db.Write.ExecContext(context.Background(), `
+	m.learned.Store(int64(sent))
+	_, _ = m.newsroom.db.Write.ExecContext(context.Background(), `
 		INSERT INTO manners (scope, most, noted) VALUES ('', $1, $2)
 		ON CONFLICT (scope) DO UPDATE SET most = excluded.most, noted = excluded.noted`, sent, now.UnixMilli())
-	if err != nil {
-		return sent // it will be learned again
+}
+
+// fewer is the limit of messages in a connection, 0 for none, or the one that was found out if that is lower.
+func (m *manners) fewer(most int) int {
+	if learned := int(m.learned.Load()); learned > 0 && (most == 0 || learned < most) {
+		return learned
 	}
-	return sent
+	return most
 }
 
 // mostMessages is how many messages a connection survives: what the paper set, or what was found out of late.

@@ -65,7 +65,13 @@ func (w *wire) ready(ctx context.Context) error {
 const mostRefusals = 9
 
 // worn tells whether the connection has carried enough.
-func (w *wire) worn() bool { return w.most > 0 && w.used >= w.most || w.refusals >= mostRefusals }
+func (w *wire) worn() bool {
+	most := w.most
+	if w.run != nil {
+		most = w.run.manners.fewer(most) // what one connection has found out holds for all
+	}
+	return most > 0 && w.used >= most || w.refusals >= mostRefusals
+}
 
 // send transmits one message that is not part of a digest. A connection that breaks before the final dot, after it has
 // carried others, has been closed by a server that wants a new one for the rest (B20): the message is tried once more at once.
@@ -128,7 +134,7 @@ func (w *wire) fare() error {
 		return &awayError{errors.Join(w.unheard, errSaid421(w.refused))}
 	}
 	if w.unheard != nil && !w.refused && w.ctx.Err() == nil {
-		w.most = w.run.manners.closedAfter(w.run.now(), session.Sent(), w.most)
+		w.run.manners.closedAfter(w.run.now(), session.Sent())
 	}
 	if w.refused {
 		return pauseUnless(w.ctx, time.Second)
