@@ -2,6 +2,7 @@ package newsletter
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -88,9 +89,9 @@ func TestNothingIsClearedThatMayNotBeSent(t *testing.T) {
 func TestTwoDispatchersSideBySide(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *migrations.Database) {
 		h := newHouse(t, db, daily(t))
-		d := h.due(4)
+		d := h.due(5)
 		far := h.now.Add(time.Hour).UnixMilli()
-		h.exec(`UPDATE deliveries SET due = $1 WHERE subscriber BETWEEN 2 AND 3`, far)
+		h.exec(`UPDATE deliveries SET due = $1 WHERE subscriber IN (2, 3, 5)`, far)
 		outer, inner := h.dispatching(t, d), h.dispatching(t, d)
 		mine, err := outer.recorder.transact(nil, []*order{{most: 9}})
 		check(t, err)
@@ -117,6 +118,14 @@ func TestTwoDispatchersSideBySide(t *testing.T) {
 		if states := h.states(); states[2] != Doubtful || states[3] != Doubtful {
 			t.Errorf("after the dead one: states %v, want 2 and 3 still doubtful", states)
 		}
+		h.exec(`UPDATE deliveries SET due = NULL WHERE subscriber = 5`)
+		check(t, db.Tx(context.Background(), func(tx *sql.Tx) error {
+			taken, _, err := inner.recorder.doubt(context.Background(), tx, h.now, 9, firstTries)
+			if len(taken) > 0 {
+				t.Errorf("%d are cleared for the dead one, who should have failed to sign already", len(taken))
+			}
+			return err
+		}))
 	})
 }
 
