@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,4 +160,27 @@ func TestChoiceOfAnotherReader(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A machine that sleeps with doubts written acts on none of them when it wakes: who left meanwhile gets no mail.
+func TestDoubtsGrowOld(t *testing.T) {
+	h := newHouse(t, dbtest.SQLite(t), daily(t))
+	h.Connections = 1
+	h.due(1000)
+	const awake = 100
+	var slept atomic.Int64
+	count := 0
+	h.relay.setAnswer(func(string, []byte) error {
+		if count++; count == awake {
+			h.exec(`UPDATE subscriptions SET state = 'ended' WHERE subscriber > $1`, awake)
+			slept.Store(int64(2 * freshness))
+		}
+		return nil
+	})
+	clock := h.clock()
+	_, err := h.Run(context.Background(), Plan{Options: Options{Now: func() time.Time { return clock().Add(time.Duration(slept.Load())) }}})
+	check(t, err)
+	if r := h.report("2026-02-11"); r.Sent < awake || r.Sent > awake+smtp.DefaultFlight || r.Skipped != 1000-r.Sent {
+		t.Errorf("report = %+v, want those sent that were on the wire, and the rest skipped", r)
+	}
 }
