@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -28,12 +29,14 @@ func TestExamKills(t *testing.T) {
 	onlyIn(t, "exam", "DEPESCHE_EXAM")
 	tools, binary := newWorkshop(t), shipped(t)
 	readers, kills := amount(t, "DEPESCHE_EXAM_READERS", 50_000), amount(t, "DEPESCHE_EXAM_KILLS", 200)
+	// A server that takes some milliseconds for a message lets few readers last for many kills.
+	wait := []string{"-msgwait", fmt.Sprint(amount(t, "DEPESCHE_EXAM_WAIT", 0), "ms")}
 	for _, mode := range wireModes {
 		t.Run(mode.name, func(t *testing.T) {
 			eachDatabase(t, func(t *testing.T, database string) {
 				p := newPress(t, binary, database, readers)
 				p.compose()
-				server := tools.newKeepingSink(t, mode.flags...)
+				server := tools.newKeepingSink(t, append(wait, mode.flags...)...)
 				p.setRelay(server.address)
 				k := newKilling(t, p, p.connections()*mode.window)
 				k.killAll(kills)
