@@ -303,14 +303,23 @@ func (k *killing) settle(tools workshop, mode wireMode, accepted map[string]int)
 	for address, reader := range everybody {
 		addresses[reader] = address
 	}
-	again := 0
+	verdicts := map[string][]int64{}
 	for _, reader := range k.account().doubtful() {
 		verdict := "--sent"
 		if accepted[addresses[reader]] == 0 {
 			verdict = "--again"
-			again++
 		}
-		k.depesche(0, "resolve", pressDigest, verdict, "--reader", strconv.FormatInt(reader, 10))
+		verdicts[verdict] = append(verdicts[verdict], reader)
+	}
+	rare, rest := "--again", "--sent"
+	if len(verdicts[rare]) > len(verdicts[rest]) {
+		rare, rest = rest, rare
+	}
+	for _, reader := range verdicts[rare] { // as a person would: one by one the few, then all that are left
+		k.depesche(0, "resolve", pressDigest, rare, "--reader", strconv.FormatInt(reader, 10))
+	}
+	if len(verdicts[rest]) > 0 {
+		k.depesche(0, "resolve", pressDigest, rest, "--all")
 	}
 	server := tools.newKeepingSink(k.t, mode.flags...)
 	k.setRelay(server.address)
@@ -332,7 +341,7 @@ func (k *killing) settle(tools workshop, mode wireMode, accepted map[string]int)
 	if a := k.account(); a.Sent != k.readers {
 		k.t.Errorf("report = %+v after all was settled, want all %d sent", a.counts(), k.readers)
 	}
-	if again > 0 {
+	if len(verdicts["--again"]) > 0 {
 		k.judge(k.t, server)
 	}
 }
