@@ -99,6 +99,7 @@ func (k *killing) killAll(kills int) {
 			k.observe()
 		} else {
 			k.due = max(k.due-int(share), 1)
+			k.sent += share // else what this life wrote would seem to be a few messages' work, and the next would get far too much
 		}
 		if !killed && k.due == 0 {
 			if left > 1+kills/20 {
