@@ -73,8 +73,16 @@ func (n *Newsroom) cut(ctx context.Context, tx *sql.Tx, e *edition) error {
 	return nil
 }
 
-// fit finds the variant for a choice of topics, making it if nobody has chosen so before. 0: the choice has no news.
+// fit finds the variant for a choice of topics, making it if nobody has chosen so before. 0: the choice has no news. What a
+// choice means in a digest is filed once and stays: a withdrawal since then leaves something out of the variant's mail.
 func (n *Newsroom) fit(ctx context.Context, tx *sql.Tx, e *edition, choice int64, chosen []string) (variant int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT variant FROM digest_choices WHERE digest = $1 AND choice = $2`, e.digest.ID, choice).Scan(&variant)
+	if err == nil {
+		return variant, nil
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("find what a choice of topics means: %w", err)
+	}
 	topics := e.printable(chosen)
 	if len(topics) == 0 {
 		return 0, nil
