@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,8 +136,25 @@ func (w workshop) newSink(t testing.TB, flags ...string) *sink {
 		}
 	})
 	await(t, s.address)
+	greeted(t, s.address, slices.Contains(flags, "-tls"))
 	s.count()
 	return s
+}
+
+// greeted returns when a server has greeted: it may listen before it is ready for anything else.
+func greeted(t testing.TB, address string, secure bool) {
+	t.Helper()
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	if secure {
+		connection = tls.Client(connection, &tls.Config{InsecureSkipVerify: true}) // its certificate is made on the spot
+	}
+	if _, err := connection.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("the server does not greet: %v", err)
+	}
 }
 
 // newKeepingSink is a server that writes down and keeps what it accepts.
