@@ -309,15 +309,6 @@ const (
 	laterTries
 )
 
-// The candidates: after $3, up to $4, of the variants from $5 to before $6.
-const (
-	firstCandidates = `
-		WHERE d.digest = $2 AND d.subscriber > $3 AND d.subscriber <= $4 AND d.variant >= $5 AND d.variant < $6
-			AND d.state = 'due' AND d.due IS NULL`
-	laterCandidates = `
-		WHERE d.digest = $2 AND d.due > $3 AND d.due <= $4 AND d.variant >= $5 AND d.variant < $6 AND d.state = 'due'`
-)
-
 // bounds are the values for $3 to $6.
 func (r *recorder) bounds(t tries, now time.Time) []any {
 	const all = math.MaxInt64
@@ -327,35 +318,54 @@ func (r *recorder) bounds(t tries, now time.Time) []any {
 	return []any{r.cursor.subscriber, int64(all), r.cursor.shelf * mostPrints, (r.cursor.shelf + 1) * mostPrints}
 }
 
-// look is the statement that finds deliveries. Every condition of sending is in it: the delivery is still due, this dispatcher
-// lives, the digest is neither held nor revised nor renewed nor too late; and the reader is in the audience with a choice that
-// means this variant, or else nothing is told of the reader.
+// The statement that finds deliveries. Every condition of sending is in it: the delivery is still due, this dispatcher lives, the
+// digest is neither held nor revised nor renewed nor too late; and the reader is in the audience with a choice that means this
+// variant, or else nothing is told of the reader. Candidates are those after $3, up to $4, of the variants from $5 to before $6.
 //
 // What is told is one text, because each column of a result costs as much as looking the reader up.
-func (t tries) look() string {
-	candidates, order := firstCandidates, `d.subscriber`
-	if t == laterTries {
-		candidates, order = laterCandidates, `d.due, d.subscriber`
-	}
-	return `
+const (
+	told = `
 	SELECT d.subscriber, COALESCE((
 		SELECT d.variant || ' ' || d.attempts || ' ' || a.nonce || ' ' || COALESCE(a.signed_up, 0) || ' ' || a.address
 		FROM audience a JOIN digest_choices c ON c.digest = d.digest AND c.choice = a.choice AND c.variant = d.variant
 		WHERE a.newsletter = $1 AND a.subscriber = d.subscriber), '')
-	FROM deliveries d` + candidates + `
+	FROM deliveries d`
+	firstCandidates = `
+	WHERE d.digest = $2 AND d.subscriber > $3 AND d.subscriber <= $4 AND d.variant >= $5 AND d.variant < $6
+		AND d.state = 'due' AND d.due IS NULL`
+	laterCandidates = `
+	WHERE d.digest = $2 AND d.due > $3 AND d.due <= $4 AND d.variant >= $5 AND d.variant < $6 AND d.state = 'due'`
+	sendable = `
 		AND EXISTS (SELECT 1 FROM dispatchers x WHERE x.fence = $7)
 		AND EXISTS (
 			SELECT 1 FROM digests g
-			WHERE g.id = $2 AND g.state = 'ready' AND g.revision = $8 AND g.held IS NULL AND g.latest > $9 AND g.began = $10)
-	ORDER BY ` + order + ` LIMIT $11`
-}
+			WHERE g.id = $2 AND g.state = 'ready' AND g.revision = $8 AND g.held IS NULL AND g.latest > $9 AND g.began = $10)`
+	inPlace = `
+	ORDER BY d.subscriber LIMIT $11`
+	asTheyComeDue = `
+	ORDER BY d.due, d.subscriber LIMIT $11`
 
-// lookAndDoubt writes the doubts in the very statement that looks: on PostgreSQL others write meanwhile.
-func (t tries) lookAndDoubt() string {
-	return `WITH next (subscriber, told) AS MATERIALIZED (` + t.look() + ` FOR UPDATE OF d SKIP LOCKED), written AS (
-	UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $12, revision = $8, settled = $9
-	FROM next WHERE deliveries.digest = $2 AND deliveries.subscriber = next.subscriber AND deliveries.state = 'due' AND next.told <> '')
+	// On PostgreSQL others write meanwhile, so the very statement that looks writes the doubts.
+	next = `
+	WITH next (subscriber, told) AS MATERIALIZED (`
+	written = `
+	FOR UPDATE OF d SKIP LOCKED), written AS (
+		UPDATE deliveries SET state = 'doubtful', due = NULL, fence = $7, take = $12, revision = $8, settled = $9
+		FROM next WHERE deliveries.digest = $2 AND deliveries.subscriber = next.subscriber AND deliveries.state = 'due' AND next.told <> '')
 	SELECT subscriber, told FROM next`
+)
+
+// look is the statement that finds deliveries; doubting, that it writes their doubts, too.
+func (t tries) look(doubting bool) string {
+	switch {
+	case t == firstTries && doubting:
+		return next + told + firstCandidates + sendable + inPlace + written
+	case t == firstTries:
+		return told + firstCandidates + sendable + inPlace
+	case doubting:
+		return next + told + laterCandidates + sendable + asTheyComeDue + written
+	}
+	return told + laterCandidates + sendable + asTheyComeDue
 }
 
 // doubtStretch writes the doubts of a stretch of the table in which everything due was found to be sendable. It is for SQLite,
@@ -365,18 +375,18 @@ const doubtStretch = `
 	WHERE digest = $5 AND subscriber >= $6 AND subscriber <= $7 AND variant >= $8 AND variant < $9 AND state = 'due'
 		AND (due IS NULL) = $10`
 
-// tell takes apart what look tells.
-func (d *delivery) tell(told string) error {
+// tell takes apart what is told of a reader.
+func (d *delivery) tell(words string) error {
 	var signedUp int64
 	for _, number := range []*int64{&d.variant, &d.attempts, &d.nonce, &signedUp} {
-		word, rest, _ := strings.Cut(told, " ")
+		word, rest, _ := strings.Cut(words, " ")
 		n, err := strconv.ParseInt(word, 10, 64)
 		if err != nil {
 			return fmt.Errorf("read reader %d: %w", d.subscriber, err)
 		}
-		*number, told = n, rest
+		*number, words = n, rest
 	}
-	d.signedUp, d.address = time.UnixMilli(signedUp), told
+	d.signedUp, d.address = time.UnixMilli(signedUp), words
 	return nil
 }
 
@@ -384,26 +394,25 @@ func (d *delivery) tell(told string) error {
 // reader has left, or has chosen other topics. more says whether there may be other candidates.
 func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (taken []delivery, more bool, err error) {
 	d, one := r.run.digest, r.run.newsroom.db.Kind != migrations.SQLite
-	statement := t.look()
 	args := append(append([]any{d.Newsletter, d.ID}, r.bounds(t, now)...),
 		r.run.fence, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), most)
 	if one {
-		statement, args = t.lookAndDoubt(), append(args, r.take)
+		args = append(args, r.take)
 	}
 	var left []int64
 	var subscriber int64 // out here, or there would be one for every row
-	var told string
+	var words string
 	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
-		if err = scan(&subscriber, &told); err != nil {
+		if err = scan(&subscriber, &words); err != nil {
 			return x, err
 		}
 		x.subscriber = subscriber
-		if told != "" {
+		if words != "" {
 			x.digest = d.ID
-			err = x.tell(told)
+			err = x.tell(words)
 		}
 		return x, err
-	}, statement, args...)
+	}, t.look(one), args...)
 	if err != nil {
 		return nil, false, fmt.Errorf("write doubts: %w", err)
 	}
