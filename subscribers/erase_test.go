@@ -336,4 +336,3 @@ func TestKeysRotatedTwice(t *testing.T) {
 		h.wantAudience("after leaving with the first key's link")
 	})
 }
-

@@ -77,7 +77,7 @@ func (k *Keys) Name() string {
 }
 
 // sealBatch is how many events one transaction seals: on SQLite nobody else writes meanwhile.
-const sealBatch = 500
+const sealBatch = 200
 
 // Seal gives every event that has none a number and a link, and says where the chain ends. Sign-ups do not wait for it:
 // it works in short transactions of its own, and whoever holds the row of the head is the only sealer. Killed at any
@@ -164,7 +164,7 @@ func (r *Registry) signKeys(ctx context.Context, tx *sql.Tx) error {
 
 func (r *Registry) nextUnsealed(ctx context.Context, tx *sql.Tx) ([]sealed, error) {
 	rows, err := tx.QueryContext(ctx, `
-		SELECT `+sealedColumns+` FROM consents c WHERE c.number IS NULL ORDER BY c.id LIMIT $1`, sealBatch)
+		SELECT `+sealedColumns+` FROM consents c WHERE c.number IS NULL ORDER BY c.at, c.id LIMIT $1`, sealBatch)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -268,14 +269,18 @@ func TestHeads(t *testing.T) {
 	}
 }
 
-// A million events: rates, and memory that does not grow with them. DEPESCHE_EXAM says that there is time for it.
+// A million events: rates, and memory that does not grow with them. DEPESCHE_EXAM says that there is time for it,
+// DEPESCHE_EXAM_EVENTS how many.
 func TestExamLedger(t *testing.T) {
 	if os.Getenv("DEPESCHE_EXAM") == "" {
 		t.Skip("SKIPPED: an exam of a million events, wanted by DEPESCHE_EXAM")
 	}
 	each(t, func(t *testing.T, h *house) {
 		h.subscribe("lena@wnoz.example")
-		const events = 1_000_000
+		events := 1_000_000
+		if less, err := strconv.Atoi(os.Getenv("DEPESCHE_EXAM_EVENTS")); err == nil {
+			events = less
+		}
 		numbers := `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ` + fmt.Sprint(events) + `) `
 		h.force(
 			`INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars) `+numbers+`
@@ -308,7 +313,7 @@ func TestExamLedger(t *testing.T) {
 		most := <-peak
 		t.Logf("%d events sealed in %v (%.0f/s), verified in %v, heap at most %d MB", head.Number, sealed,
 			float64(head.Number)/sealed.Seconds(), time.Since(began), most>>20)
-		if v.Events != events+3 || most > 64<<20 {
+		if v.Events != int64(events)+3 || most > 64<<20 {
 			t.Errorf("Verify looked at %d events with %d MB", v.Events, most>>20)
 		}
 	})

@@ -62,7 +62,7 @@ CREATE TABLE consents (
 	chain       TEXT    -- HMAC of the link before and of every field above
 );
 CREATE INDEX consents_subscriber ON consents (subscriber, at);
-CREATE INDEX consents_unsealed ON consents (id) WHERE number IS NULL;
+CREATE INDEX consents_unsealed ON consents (at, id) WHERE number IS NULL; -- not by id alone: that is the order of the table, and all of it would be read
 CREATE UNIQUE INDEX consents_number ON consents (number) WHERE number IS NOT NULL;
 
 CREATE TABLE subscriptions (
