@@ -23,7 +23,9 @@ type backupReport struct {
 	File   string           `json:"file"`
 	Keys   string           `json:"keys"` // the file that is not in it
 	Ledger subscribers.Head `json:"ledger"`
-	Held   int64            `json:"held,omitempty"` // digests that wait for a person after a restoration
+	Held   int64            `json:"held,omitempty"`   // digests that wait for a person after a restoration
+	Erased int              `json:"erased,omitempty"` // readers who had been erased since the backup
+	Ended  int              `json:"ended,omitempty"`  // subscriptions that had been ended since
 }
 
 func (a *app) backupCommand() *cobra.Command {
@@ -115,10 +117,11 @@ func (a *app) restoreCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup in the place of the database",
-		Long: `Checks the backup and the key file that belongs to it, then puts its content in the place of the database that the configuration
+		Long: `End 'depesche serve' first. Checks the backup and the key file that belongs to it, then puts its content in the place of the database that the configuration
 names. A database with readers in it is replaced only with --force. Digests that were not done when the backup was made are
-held: 'depesche report' shows them, 'depesche release' lets them go on. Who was erased or has left since the backup is in it
-again: erase or unsubscribe them anew before anything is sent.
+held: 'depesche report' shows them, 'depesche release' lets them go on. Who was erased, has left or is suppressed according to the
+database that is replaced stays so. Where that is lost, who has gone since the backup is in it again: erase or unsubscribe
+them anew before anything is sent.
 
 For PostgreSQL use its own program:  pg_restore --clean --if-exists --no-owner --dbname=… FILE`,
 		Example: `  depesche restore /backup/depesche-2026-02-11.db --force`,
@@ -182,6 +185,10 @@ func (a *app) restore(ctx context.Context, h *house, path string, force bool) er
 	if readers && !force {
 		return usageErrorf("the database %s has readers in it: make a backup of it, then say --force to replace it", h.config.Database)
 	}
+	gone, err := h.registry.Refusals(ctx)
+	if err != nil {
+		return err
+	}
 	if err := h.db.Restore(ctx, path); err != nil {
 		return err
 	}
@@ -189,17 +196,25 @@ func (a *app) restore(ctx context.Context, h *house, path string, force bool) er
 		return usageError(err)
 	}
 	done := backupReport{File: path, Keys: h.config.Keys}
-	if done.Held, err = h.newsroom.HoldUnfinished(ctx, a.now()); err != nil {
-		return err
-	}
 	if done.Ledger, err = h.registry.Head(ctx); err != nil {
 		return err
 	}
 	if err := logHead(ledgerLog(h.config), a.now(), "restored", done.Ledger); err != nil {
 		return err
 	}
+	unlock() // scrubbing wants the lock
+	if done.Erased, done.Ended, err = h.registry.Honour(ctx, a.now(), gone); err != nil {
+		return err
+	}
+	if done.Held, err = h.newsroom.HoldUnfinished(ctx, a.now()); err != nil {
+		return err
+	}
 	return a.report(done, func(w io.Writer) {
 		fmt.Fprintf(w, "restored from %s, ledger head %s\n", done.File, done.Ledger)
+		if done.Erased+done.Ended > 0 {
+			fmt.Fprintf(w, "who had gone since the backup is gone again: %s erased, %s ended\n",
+				count(done.Erased, "reader", "readers"), count(done.Ended, "subscription", "subscriptions"))
+		}
 		if done.Held > 0 {
 			fmt.Fprintf(w, "%s held: see 'depesche report'\n", count(int(done.Held), "unfinished digest is", "unfinished digests are"))
 		}

@@ -115,6 +115,54 @@ func ledgerLogName(n *town) string {
 	return filepath.Base(ledgerLog(config))
 }
 
+// A sealer that is killed in the middle, again and again, leaves a chain that is valid, and the next one goes on.
+func TestSealerIsKilled(t *testing.T) {
+	eachTown(t, func(t *testing.T, town *town) {
+		town.depesche(runAt, 0, "subscriber", "list") // makes the schema
+		const events = 4000
+		town.addReaders(events)
+		db := town.open()
+		sealed := func() (n int64) {
+			var head string
+			if err := db.Read.QueryRow(`SELECT value FROM house WHERE key = 'ledger_head'`).Scan(&head); err != nil {
+				t.Fatal(err)
+			}
+			h, err := subscribers.ParseHead(head)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h.Number
+		}
+		kills := 0
+		for before := sealed(); before < events && kills < 4; before = sealed() {
+			command := town.command(runAt, "subscriber", "verify")
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = command.Wait()
+			}()
+			for running := true; running && sealed() <= before; { // until it has begun
+				select {
+				case <-ended:
+					running = false
+				default:
+				}
+			}
+			_ = command.Process.Kill()
+			<-ended
+			kills++
+		}
+		t.Logf("%d events were sealed when the %dth sealer was killed", sealed(), kills)
+		out, _ := town.depesche(runAt, 0, "subscriber", "verify", "--json")
+		if v := unmarshal[subscribers.Verification](t, out); v.Events != events || v.Head.Number != events {
+			t.Errorf("after %d kills verify says %+v", kills, v)
+		}
+	})
+}
+
 // Who is erased while a digest waits gets nothing of it, and the account still adds up.
 func TestEraseSkipsWhatIsDue(t *testing.T) {
 	eachTown(t, func(t *testing.T, town *town) {
@@ -159,7 +207,9 @@ func TestEraseSkipsWhatIsDue(t *testing.T) {
 func TestBackupAndRestore(t *testing.T) {
 	town := newTown(t, "")
 	town.serve(ingestAt)
-	town.signUp("anna@reader.test")
+	for _, reader := range []string{"anna@reader.test", "erased@reader.test", "left@reader.test"} {
+		town.signUp(reader)
+	}
 	backup, keys := filepath.Join(t.TempDir(), "backup.db"), filepath.Join(town.folder, "depesche.keys")
 	out, _ := town.depesche(runAt, 0, "backup", backup)
 	if !strings.Contains(out, "NOT in it") || !strings.Contains(out, keys) {
@@ -208,12 +258,21 @@ func TestBackupAndRestore(t *testing.T) {
 	if _, problem := town.depesche(runAt, 1, "restore", torn, "--force"); !strings.Contains(problem, "no whole backup") {
 		t.Errorf("restore of half a backup says %q", problem)
 	}
-	if list, _ := town.depesche(runAt, 0, "subscriber", "list"); strings.Count(list, "\n") != 2 {
+	town.depesche(runAt, 0, "subscriber", "erase", "erased@reader.test")
+	town.depesche(runAt, 0, "subscriber", "unsubscribe", "left@reader.test", "--reason", "letter")
+	if list, _ := town.depesche(runAt, 0, "subscriber", "list"); strings.Count(list, "\n") != 3 {
 		t.Errorf("refused restorations changed the readers:\n%s", list)
 	}
 	town.depesche(runAt, 0, "restore", backup, "--force")
-	if list, _ := town.depesche(runAt, 0, "subscriber", "list"); !strings.Contains(list, "anna@") || strings.Contains(list, "ben@") {
+	list, _ := town.depesche(runAt, 0, "subscriber", "list")
+	if !strings.Contains(list, "anna@reader.test\tmorgen\tactive") || strings.Contains(list, "ben@") {
 		t.Errorf("after the restoration:\n%s", list)
+	}
+	if strings.Contains(list, "erased@") || !strings.Contains(list, "left@reader.test\tmorgen\tended") {
+		t.Errorf("the restoration brought back who had gone:\n%s", list)
+	}
+	if shown, _ := town.depesche(runAt, 0, "subscriber", "show", "left@reader.test"); !strings.Contains(shown, "SUPPRESSED: objection") {
+		t.Errorf("the restoration lifted a suppression:\n%s", shown)
 	}
 	town.depesche(runAt, 0, "subscriber", "verify")
 }
