@@ -82,29 +82,36 @@ type event struct {
 
 // record writes an event and its particulars and gives its id.
 func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, e event) (int64, error) {
-	ip, ipSalt := e.IP, ""
-	if ip != "" {
-		ipSalt = rand.Text()
-		e.IP, e.IPHash = "", particularsHash(ipSalt, ip)
-	}
-	body, err := json.Marshal(e.Particulars)
+	kept, hash, err := e.keep()
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	id, salt := migrations.NewKey(now), rand.Text()
+	id := migrations.NewKey(now)
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, particularsHash(salt, string(body)))
+		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, hash)
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body, ip_salt, ip) VALUES ($1, $2, $3, $4, $5)`,
-		id, salt, string(body), nullText(ipSalt), nullText(ip))
+		id, kept.salt, kept.body, nullText(kept.ipSalt), nullText(kept.ip))
 	if err != nil {
 		return 0, fmt.Errorf("record particulars: %w", err)
 	}
 	return id, nil
+}
+
+// keep makes the row that holds particulars, and the hash that stays when it is deleted. The network address has a salt and a
+// hash of its own in them: it is deleted sooner.
+func (p Particulars) keep() (kept keptParticulars, hash string, err error) {
+	if kept.ip = p.IP; kept.ip != "" {
+		kept.ipSalt = rand.Text()
+		p.IP, p.IPHash = "", particularsHash(kept.ipSalt, kept.ip)
+	}
+	body, err := json.Marshal(p)
+	kept.salt, kept.body = rand.Text(), string(body)
+	return kept, particularsHash(kept.salt, kept.body), err
 }
 
 func particularsHash(salt, body string) string {

@@ -42,20 +42,20 @@ func ParseHead(text string) (Head, error) {
 // ErrKeys means the key file is not the one this database was kept with.
 var ErrKeys = errors.New("the key file is not the one of this database")
 
-// sealed is what the chain covers of a consent event.
-type sealed struct {
+// chained is what the chain covers of a consent event.
+type chained struct {
 	id, subscriber, at                             int64
 	newsletter, kind, wording, person, particulars string
 }
 
-const sealedColumns = `c.id, c.subscriber, c.at, c.newsletter, c.kind, COALESCE(c.wording, ''), c.person, c.particulars`
+const chainedColumns = `c.id, c.subscriber, c.at, c.newsletter, c.kind, COALESCE(c.wording, ''), c.person, c.particulars`
 
-func (e *sealed) columns() []any {
+func (e *chained) columns() []any {
 	return []any{&e.id, &e.subscriber, &e.at, &e.newsletter, &e.kind, &e.wording, &e.person, &e.particulars}
 }
 
 // link gives the head after an event: an HMAC, so that who has the database and not the keys cannot forge a chain that fits.
-func (k *Keys) link(before Head, e sealed) Head {
+func (k *Keys) link(before Head, e chained) Head {
 	w := k.ledger.take()
 	defer k.ledger.release(w)
 	w.text(before.Chain)
@@ -162,16 +162,16 @@ func (r *Registry) signKeys(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-func (r *Registry) nextUnsealed(ctx context.Context, tx *sql.Tx) ([]sealed, error) {
+func (r *Registry) nextUnsealed(ctx context.Context, tx *sql.Tx) ([]chained, error) {
 	rows, err := tx.QueryContext(ctx, `
-		SELECT `+sealedColumns+` FROM consents c WHERE c.number IS NULL ORDER BY c.at, c.id LIMIT $1`, sealBatch)
+		SELECT `+chainedColumns+` FROM consents c WHERE c.number IS NULL ORDER BY c.at, c.id LIMIT $1`, sealBatch)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var events []sealed
+	var events []chained
 	for rows.Next() {
-		var e sealed
+		var e chained
 		if err := rows.Scan(e.columns()...); err != nil {
 			return nil, err
 		}

@@ -79,7 +79,7 @@ type pendingLink struct {
 
 // verified is one event with all that hangs on it.
 type verified struct {
-	sealed
+	chained
 	number int64
 	chain  string
 	words  string // hash of the wording row it refers to, "" where that is missing
@@ -151,7 +151,7 @@ func (v *verifier) wordingsAfter(ctx context.Context, last string) ([]Wording, e
 func (v *verifier) page(ctx context.Context, end int64) (more bool, err error) {
 	// A context that can be cancelled would cost a goroutine for every row of SQLite's.
 	rows, err := v.db.Read.QueryContext(context.WithoutCancel(ctx), `
-		SELECT `+sealedColumns+`, c.number, COALESCE(c.chain, ''), COALESCE(w.hash, ''),
+		SELECT `+chainedColumns+`, c.number, COALESCE(c.chain, ''), COALESCE(w.hash, ''),
 			COALESCE(p.salt, ''), COALESCE(p.body, ''), COALESCE(p.ip_salt, ''), COALESCE(p.ip, '')
 		FROM consents c
 		LEFT JOIN wordings w ON w.hash = c.wording
@@ -200,10 +200,10 @@ func andMore(missing int64) string {
 // checkLink compares the recorded link with the one its event gives. Where they differ the next link tells why: it was
 // made from this one as it was before.
 func (v *verifier) checkLink(e verified) {
-	computed := v.keys.link(v.last, e.sealed)
+	computed := v.keys.link(v.last, e.chained)
 	if p := v.pending; p != nil {
 		v.pending = nil
-		if v.keys.link(p.computed, e.sealed).Chain == e.chain {
+		if v.keys.link(p.computed, e.chained).Chain == e.chain {
 			if p.at >= 0 {
 				v.Breaks[p.at].What = "its link was changed"
 			}

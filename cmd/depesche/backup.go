@@ -202,11 +202,11 @@ func (a *app) restore(ctx context.Context, h *house, path string, force bool) er
 	if err := logHead(ledgerLog(h.config), a.now(), "restored", done.Ledger); err != nil {
 		return err
 	}
-	unlock() // scrubbing wants the lock
-	if done.Erased, done.Ended, err = h.registry.Honour(ctx, a.now(), gone); err != nil {
+	if done.Held, err = h.newsroom.HoldUnfinished(ctx, a.now()); err != nil {
 		return err
 	}
-	if done.Held, err = h.newsroom.HoldUnfinished(ctx, a.now()); err != nil {
+	unlock() // scrubbing wants the lock
+	if done.Erased, done.Ended, err = h.registry.Honour(ctx, a.now(), gone); err != nil {
 		return err
 	}
 	return a.report(done, func(w io.Writer) {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"depesche/subscribers"
 )
 
 func (a *app) subscriberProofCommand() *cobra.Command {
@@ -60,15 +63,9 @@ person themselves: send it to the address it is about.`,
 				return err
 			}
 			defer h.close()
-			data, err := h.registry.PersonalData(c.Context(), a.now(), args[0])
+			data, err := h.personalData(c.Context(), a.now(), args[0])
 			if err != nil {
 				return notThere(err)
-			}
-			data.Relay = h.config.SMTP.Host
-			if data.Reader != nil {
-				if data.Deliveries, err = h.newsroom.DeliveriesTo(c.Context(), data.Reader.ID); err != nil {
-					return err
-				}
 			}
 			page, err := h.registry.DataPage(data, language, h.zone())
 			if err != nil {
@@ -79,6 +76,19 @@ person themselves: send it to the address it is about.`,
 	}
 	command.Flags().StringVar(&language, "language", "", "de or en (default: the reader's)")
 	return command
+}
+
+// personalData is everything that is kept about a reader, in every room.
+func (h *house) personalData(ctx context.Context, now time.Time, address string) (subscribers.PersonalData, error) {
+	data, err := h.registry.PersonalData(ctx, now, address)
+	if err != nil {
+		return data, err
+	}
+	data.Relay = h.config.SMTP.Host
+	if data.Reader != nil {
+		data.Deliveries, err = h.newsroom.DeliveriesTo(ctx, data.Reader.ID)
+	}
+	return data, err
 }
 
 // openAbout opens the house for a look at one reader and writes down that there was one.
