@@ -107,7 +107,7 @@ func TestConsentsAreAppendOnly(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, db *migrations.Database) {
 		exec(t, db, `INSERT INTO subscribers (id, person, language, nonce, created) VALUES (1, 'p', 'de', 1, 1)`)
 		exec(t, db, `INSERT INTO consents (id, subscriber, newsletter, kind, at, person, particulars) VALUES (1, 1, 'n', 'requested', 1, 'p', 'h')`)
-		for _, statement := range []string{`UPDATE consents SET at = 2`, `UPDATE consents SET person = 'q'`, `DELETE FROM consents`} {
+		for _, statement := range []string{`UPDATE consents SET at = 2`, `UPDATE consents SET person = 'q'`, `DELETE FROM consents`, `UPDATE consents SET number = 1`, `UPDATE consents SET chain = 'c'`} {
 			if _, err := db.Write.Exec(statement); err == nil {
 				t.Errorf("%s before sealing: no error", statement)
 			}
@@ -116,6 +116,16 @@ func TestConsentsAreAppendOnly(t *testing.T) {
 		for _, statement := range []string{`UPDATE consents SET number = 2`, `UPDATE consents SET chain = ''`, `DELETE FROM consents`} {
 			if _, err := db.Write.Exec(statement); err == nil {
 				t.Errorf("%s after sealing: no error", statement)
+			}
+		}
+		exec(t, db, `INSERT INTO wordings (hash, kind, language, text, since) VALUES ('h', 'form', 'de', 'Worte', 1)`)
+		refused := []string{`UPDATE wordings SET text = ''`, `DELETE FROM wordings`}
+		if db.Kind == migrations.PostgreSQL {
+			refused = append(refused, `TRUNCATE consents CASCADE`, `TRUNCATE wordings CASCADE`)
+		}
+		for _, statement := range refused {
+			if _, err := db.Write.Exec(statement); err == nil {
+				t.Errorf("%s: no error", statement)
 			}
 		}
 	})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"depesche/subscribers"
 )
 
 // Morning is what one `run` has to do and what became of it.
@@ -15,6 +17,8 @@ type Morning struct {
 	Letters  Tally     `json:"letters"`
 	Busy     bool      `json:"busy"` // another run is at work: it sends, this one did not
 	Problems []error   `json:"-"`
+
+	Ledger subscribers.Head `json:"ledger"` // the end of the chain of consents when all was done
 }
 
 // Result is what became of one newsletter's digest.

@@ -65,7 +65,8 @@ type Particulars struct {
 	Address   string   `json:"address,omitempty"`
 	Topics    []string `json:"topics,omitempty"`
 	Page      string   `json:"page,omitempty"`
-	IP        string   `json:"ip,omitempty"`
+	IP        string   `json:"ip,omitempty"`         // kept beside the rest, for it may be deleted sooner
+	IPHash    string   `json:"ip_hash,omitempty"`    // SHA-256 of its own salt and IP: stays when IP goes
 	How       string   `json:"how,omitempty"`        // the channel of a withdrawal, the reason of an erasure
 	MessageID string   `json:"message_id,omitempty"` // of the letter
 	Reply     string   `json:"reply,omitempty"`      // the server's, to the letter
@@ -81,23 +82,36 @@ type event struct {
 
 // record writes an event and its particulars and gives its id.
 func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, e event) (int64, error) {
-	body, err := json.Marshal(e.Particulars)
+	kept, hash, err := e.keep()
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	id, salt := migrations.NewKey(now), rand.Text()
+	id := migrations.NewKey(now)
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, particularsHash(salt, string(body)))
+		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, hash)
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body) VALUES ($1, $2, $3)`, id, salt, string(body))
+	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body, ip_salt, ip) VALUES ($1, $2, $3, $4, $5)`,
+		id, kept.salt, kept.body, nullText(kept.ipSalt), nullText(kept.ip))
 	if err != nil {
 		return 0, fmt.Errorf("record particulars: %w", err)
 	}
 	return id, nil
+}
+
+// keep makes the row that holds particulars, and the hash that stays when it is deleted. The network address has a salt and a
+// hash of its own in them: it is deleted sooner.
+func (p Particulars) keep() (kept keptParticulars, hash string, err error) {
+	if kept.ip = p.IP; kept.ip != "" {
+		kept.ipSalt = rand.Text()
+		p.IP, p.IPHash = "", particularsHash(kept.ipSalt, kept.ip)
+	}
+	body, err := json.Marshal(p)
+	kept.salt, kept.body = rand.Text(), string(body)
+	return kept, particularsHash(kept.salt, kept.body), err
 }
 
 func particularsHash(salt, body string) string {
@@ -106,99 +120,3 @@ func particularsHash(salt, body string) string {
 }
 
 func nullText(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
-
-// Proof is every declaration of a person, oldest first: what GDPR Art. 7(1) wants to be shown.
-type Proof struct {
-	Address string  `json:"address"`
-	Person  string  `json:"person"` // the keyed hash under which the events stand
-	Events  []Event `json:"events"`
-}
-
-// Event is one consent event with the words that were shown.
-type Event struct {
-	ID          int64        `json:"id"`
-	Subscriber  int64        `json:"subscriber"`
-	Kind        EventKind    `json:"kind"`
-	At          time.Time    `json:"at"`
-	Newsletter  string       `json:"newsletter,omitempty"`
-	Wording     *Wording     `json:"wording,omitempty"`
-	Hash        string       `json:"particulars_hash"`
-	Status      Status       `json:"particulars_status"`
-	Particulars *Particulars `json:"particulars,omitempty"`
-}
-
-// Status says whether an event's particulars still agree with the hash that was taken of them.
-type Status string
-
-// The statuses.
-const (
-	Intact  Status = "intact"
-	Deleted Status = "erased"
-	Altered Status = "altered"
-)
-
-// Proof gives every event of the person with that address, also those of an earlier subscriber row that was erased.
-func (r *Registry) Proof(ctx context.Context, address string) (Proof, error) {
-	a, err := ParseAddress(address)
-	if err != nil {
-		return Proof{}, err
-	}
-	proof := Proof{Address: a.Mailed, Person: r.keys.Person(a.Mailbox)}
-	rows, err := r.db.Read.QueryContext(ctx, `
-		SELECT c.id, c.subscriber, c.kind, c.at, c.newsletter, c.particulars,
-			COALESCE(w.hash, ''), COALESCE(w.kind, ''), COALESCE(w.language, ''), COALESCE(w.text, ''),
-			COALESCE(p.salt, ''), COALESCE(p.body, '')
-		FROM subscribers s
-		JOIN consents c ON c.subscriber = s.id
-		LEFT JOIN wordings w ON w.hash = c.wording
-		LEFT JOIN particulars p ON p.consent = c.id
-		WHERE s.person = $1 ORDER BY c.at, c.id`, proof.Person)
-	if err != nil {
-		return Proof{}, fmt.Errorf("read proof: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		e, err := scanEvent(rows)
-		if err != nil {
-			return Proof{}, fmt.Errorf("read proof: %w", err)
-		}
-		proof.Events = append(proof.Events, e)
-	}
-	if err := rows.Err(); err != nil {
-		return Proof{}, fmt.Errorf("read proof: %w", err)
-	}
-	if len(proof.Events) == 0 {
-		return Proof{}, ErrNotFound
-	}
-	return proof, nil
-}
-
-func scanEvent(rows *sql.Rows) (Event, error) {
-	var e Event
-	var at int64
-	var w Wording
-	var salt, body string
-	err := rows.Scan(&e.ID, &e.Subscriber, &e.Kind, &at, &e.Newsletter, &e.Hash,
-		&w.Hash, &w.Kind, &w.Language, &w.Text, &salt, &body)
-	if err != nil {
-		return e, err
-	}
-	e.At = instant(at)
-	if w.Hash != "" {
-		e.Wording = &w
-	}
-	switch {
-	case body == "":
-		e.Status = Deleted
-		return e, nil
-	case particularsHash(salt, body) != e.Hash:
-		e.Status = Altered
-	default:
-		e.Status = Intact
-	}
-	e.Particulars = &Particulars{}
-	if err := json.Unmarshal([]byte(body), e.Particulars); err != nil {
-		e.Status, e.Particulars = Altered, nil
-	}
-	return e, nil
-}

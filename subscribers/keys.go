@@ -25,6 +25,7 @@ import (
 type Keys struct {
 	tokens                           []tokenKey // the newest first: it makes tokens, all of them verify
 	person, messageID, sender, stamp *seal
+	ledger, name                     *seal
 }
 
 type tokenKey struct {
@@ -185,6 +186,7 @@ func parseKey(fields []string) (keyLine, error) {
 func (k *Keys) derive(secret []byte) error {
 	for info, at := range map[string]**seal{
 		"person": &k.person, "message-id": &k.messageID, "sender": &k.sender, "stamp": &k.stamp,
+		"ledger": &k.ledger, "name": &k.name,
 	} {
 		derived, err := hkdf.Key(sha256.New, secret, nil, "depesche "+info, keyBytes)
 		if err != nil {

@@ -36,10 +36,9 @@ func (r *Registry) Purge(ctx context.Context, now time.Time) (deleted int, err e
 			break
 		}
 	}
-	if deleted > 0 && r.db.Kind == migrations.SQLite {
-		// What was overwritten in the file stands in the log beside it until then.
-		if _, err := r.db.Write.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
-			return deleted, fmt.Errorf("empty the database's log: %w", err)
+	if deleted > 0 && r.db.Kind == migrations.SQLite { // what is left in the file is a matter of Cleanup
+		if _, err := r.db.Scrub(ctx, false); err != nil {
+			return deleted, err
 		}
 	}
 	return deleted, nil
@@ -90,7 +89,7 @@ func (r *Registry) purge(ctx context.Context, tx *sql.Tx, now time.Time, limit i
 	if s.consent.Valid {
 		from = s.ended.Int64
 	}
-	if err := deleteTraces(ctx, tx, who.id, u.newsletter, from); err != nil {
+	if err := errors.Join(deleteTraces(ctx, tx, who.id, u.newsletter, from), r.leaveTraces(ctx, tx)); err != nil {
 		return false, err
 	}
 	if s.consent.Valid {

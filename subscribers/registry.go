@@ -39,6 +39,7 @@ type Settings struct {
 	PerMinute     int            // sign-ups a minute altogether; 6,000 if zero
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	IPs           IPPolicy       // what a consent event remembers of the network address; truncated if empty
+	Retention     Retention
 }
 
 // Publisher is who is responsible, as law wants it named (DDG § 5, MStV § 18).
@@ -109,6 +110,7 @@ type Registry struct {
 	settings Settings
 	views    *views
 	letters  chan struct{}
+	proofs   proofPages
 	known    sync.Map // hashes of wordings and choices that are in the database for certain
 }
 
@@ -123,7 +125,11 @@ func New(db *migrations.Database, keys *Keys, templates fs.FS, s Settings) (*Reg
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{db: db, keys: keys, settings: s, views: views, letters: make(chan struct{}, 1)}, nil
+	proofs, err := parseProofPages(templates, s)
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{db: db, keys: keys, settings: s, views: views, proofs: proofs, letters: make(chan struct{}, 1)}, nil
 }
 
 func (s Settings) withDefaults() Settings {

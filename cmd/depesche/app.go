@@ -63,7 +63,7 @@ human is needed.`,
 		initCommand(subscribers.CreateKeys), a.demoCommand(), a.migrateCommand(), a.statusCommand(),
 		a.ingestCommand(), a.articleCommand(), a.topicCommand(), a.previewCommand(),
 		a.runCommand(), a.sendCommand(), a.dispatchCommand(), a.holdCommand(), a.releaseCommand(), a.resolveCommand(), a.reportCommand(),
-		a.serveCommand(), a.subscriberCommand(),
+		a.serveCommand(), a.subscriberCommand(), a.cleanupCommand(), a.backupCommand(), a.restoreCommand(),
 	)
 	markUsage(root)
 	return root
@@ -240,6 +240,7 @@ func registrySettings(c *Config) subscribers.Settings {
 	}
 	s := subscribers.Settings{
 		BaseURL: c.BaseURL, Language: c.Language, ConfirmWithin: c.ConfirmWithin, Proxies: c.TrustedProxies(),
+		IPs: ipPolicy(c.Retention), Retention: retentionOf(c),
 		Publisher: subscribers.Publisher{
 			Name: c.Publisher.Name, Paper: c.Publisher.Paper, Address: c.Publisher.Address, Email: c.Publisher.Email,
 			Responsible: c.Publisher.Responsible, PrivacyURL: c.Publisher.PrivacyURL, ImprintURL: c.Publisher.ImprintURL,
@@ -254,6 +255,23 @@ func registrySettings(c *Config) subscribers.Settings {
 		s.Newsletters = append(s.Newsletters, one)
 	}
 	return s
+}
+
+func ipPolicy(r Retention) subscribers.IPPolicy {
+	if r.IP == "off" {
+		return subscribers.IPNone
+	}
+	return subscribers.IPPolicy(r.IP)
+}
+
+func retentionOf(c *Config) subscribers.Retention {
+	keep := subscribers.Retention{
+		Proof: c.Retention.ProofYears, IP: c.Retention.IPFor, Letters: c.Retention.LettersFor, Accesses: c.Retention.AccessesFor,
+	}
+	if len(c.Newsletters) > 0 {
+		keep.Zone = c.Newsletters[0].Location()
+	}
+	return keep
 }
 
 // newsroomSettings tells the newsroom what it needs of the configuration.

@@ -31,6 +31,7 @@ func (c *Config) validate(report func(key, text string)) {
 	check.topics(c.Topics, c.Ignore)
 	check.newsletters(c.Newsletters, c.Topics)
 	check.optionalAddress("alerts.mail", c.Alerts.Mail)
+	check.retention(c.Retention)
 }
 
 func (c checker) reportf(key, format string, args ...any) {
@@ -113,6 +114,26 @@ func (c checker) own(key, text, expected string) bool {
 		return true
 	}
 	return false
+}
+
+func (c checker) retention(r Retention) {
+	c.oneOf("retention.ip", r.IP, "off", "truncated", "full")
+	for _, kept := range []struct {
+		key         string
+		time, least time.Duration
+		words       string
+	}{
+		{"retention.ip_for", r.IPFor, 24 * time.Hour, "a day"},
+		{"retention.letters_for", r.LettersFor, 14 * 24 * time.Hour, "14d: so long letters count against the limit"},
+		{"retention.accesses_for", r.AccessesFor, 24 * time.Hour, "a day"},
+	} {
+		if kept.time < kept.least {
+			c.reportf(kept.key, "expected at least %s", kept.words)
+		}
+	}
+	if r.ProofYears < 0 || r.ProofYears > 30 {
+		c.reportf("retention.proof_years", "expected 1 to 30 years, got %d", r.ProofYears)
+	}
 }
 
 func (c checker) senders(s Senders) {

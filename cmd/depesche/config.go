@@ -67,6 +67,8 @@ type Config struct {
 
 	Alerts Alerts `section:"alerts_"`
 
+	Retention Retention `section:"retention_"`
+
 	// File is where the configuration was read from.
 	File string `key:"-"`
 
@@ -239,6 +241,21 @@ type Alerts struct {
 	Command []string `key:"command"`
 }
 
+// Retention is what is kept of readers, and for how long; `cleanup` deletes what is over.
+type Retention struct {
+	// IP is how much of a network address a consent event keeps: off, truncated (to /24, for IPv6 /48) or full. Default truncated.
+	IP string `key:"ip"`
+	// IPFor is how long it keeps it. Default 180d.
+	IPFor time.Duration `key:"ip_for"`
+	// ProofYears is how many years, each to its end, the proof of a consent is kept after its reader has left: the period of
+	// limitation (BGB §§ 195, 199). Default 3.
+	ProofYears int `key:"proof_years"`
+	// LettersFor is how long letters are listed that were sent or given up, without their text. Default 90d, at least 14d.
+	LettersFor time.Duration `key:"letters_for"`
+	// AccessesFor is how long it is recorded who looked at readers' data. Default 365d.
+	AccessesFor time.Duration `key:"accesses_for"`
+}
+
 // Clock is a time of day, "06:00".
 type Clock string
 
@@ -377,6 +394,12 @@ func (c *Config) setDefaults() {
 	fill(&s.Letter.Name, c.Publisher.Paper)
 	fill(&s.BounceDomain, domain(s.Newsletter.From))
 	fill(&s.MessageDomain, domain(s.Newsletter.From))
+
+	fill(&c.Retention.IP, "truncated")
+	fill(&c.Retention.IPFor, 180*24*time.Hour)
+	fill(&c.Retention.ProofYears, 3)
+	fill(&c.Retention.LettersFor, 90*24*time.Hour)
+	fill(&c.Retention.AccessesFor, 365*24*time.Hour)
 
 	fill(&c.SMTP.TLS, "required")
 	fill(&c.SMTP.Port, map[string]int{"required": 587, "implicit": 465, "none": 25}[c.SMTP.TLS])

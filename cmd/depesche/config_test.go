@@ -96,6 +96,9 @@ func TestLoadConfigFillsInDefaults(t *testing.T) {
 			Days: []time.Weekday{1, 2, 3, 4, 5, 6, 0}, Time: "06:00", Latest: "10:00", Zone: "Europe/Berlin", MaxAge: 72 * time.Hour,
 			Template: "digest", Language: "de", Limits: Limits{40, 15}, Doubt: "hold",
 		}},
+		Retention: Retention{
+			IP: "truncated", IPFor: 180 * 24 * time.Hour, ProofYears: 3, LettersFor: 90 * 24 * time.Hour, AccessesFor: 365 * 24 * time.Hour,
+		},
 		File: config.File,
 	}
 	if diff := cmp.Diff(want, config); diff != "" {

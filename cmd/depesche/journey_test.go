@@ -203,8 +203,8 @@ func TestOneClick(t *testing.T) {
 		if got := len(town.mails("ben@reader.test")); got != 3 {
 			t.Errorf("who stayed has %d mails, want letter and two digests", got)
 		}
-		out, _ := town.depesche("", 0, "subscriber", "proof", "anna@reader.test")
-		if strings.Count(out, "withdrawn") != 1 || !strings.Contains(out, "requested") || !strings.Contains(out, "confirmed") {
+		out, _ := town.depesche("", 0, "subscriber", "proof", "--json", "anna@reader.test")
+		if strings.Count(out, `"withdrawn"`) != 1 || !strings.Contains(out, `"requested"`) || !strings.Contains(out, `"confirmed"`) {
 			t.Errorf("the proof must tell the story, with one withdrawal:\n%s", out)
 		}
 	})

@@ -282,6 +282,26 @@ func manual() []setting {
 			"Programm mit Argumenten, ohne Shell; die Meldung kommt über die Standardeingabe.",
 			"Program and arguments, no shell; the alert is its standard input.",
 		},
+
+		{
+			"retention", "", "Was von Lesern aufgehoben wird, und wie lange; „depesche cleanup“ löscht, was darüber ist.",
+			"What is kept of readers, and for how long; \"depesche cleanup\" deletes what is over.",
+		},
+		{
+			"retention.ip", "truncated", "IP-Adresse im Einwilligungsnachweis: off, truncated (gekürzt) oder full.",
+			"Network address in the proof of consent: off, truncated or full.",
+		},
+		{"retention.ip_for", "180d", "So lange.", "For so long."},
+		{
+			"retention.proof_years", "3",
+			"So viele Jahre, jeweils bis zum Jahresende, bleibt der Nachweis nach der Abmeldung (Verjährung, §§ 195, 199 BGB).",
+			"So many years, each to its end, the proof stays after a reader has left (limitation, BGB §§ 195, 199).",
+		},
+		{"retention.letters_for", "90d", "Liste der verschickten Bestätigungen, ohne Text.", "The list of confirmations sent, without text."},
+		{
+			"retention.accesses_for", "365d", "Wer im Haus Leserdaten angesehen hat.",
+			"Who of the house has looked at readers' data.",
+		},
 	}
 }
 

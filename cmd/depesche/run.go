@@ -141,6 +141,7 @@ func (a *app) morning(ctx context.Context, h *house, plan newsletter.Plan) error
 		plan.Patience = untilLatest
 	}
 	m, err := h.newsroom.Run(ctx, plan)
+	m.Ledger = a.sealAfter(ctx, h)
 	for _, harvest := range m.Harvests {
 		for _, problem := range harvest.Problems {
 			a.warn("%v", problem)
@@ -249,5 +250,8 @@ func printMorning(w io.Writer, m newsletter.Morning) {
 	}
 	if len(m.Digests) == 0 {
 		fmt.Fprintln(w, "no digest is due")
+	}
+	if m.Ledger.Number > 0 {
+		fmt.Fprintf(w, "ledger: %s, head %s\n", count(int(m.Ledger.Number), "event", "events"), m.Ledger)
 	}
 }

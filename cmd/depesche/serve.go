@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,12 +54,10 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10,
 	}
-	letters := make(chan struct{})
+	var beside sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer close(letters)
-		a.sendLetters(ctx, h)
-	}()
+	beside.Go(func() { a.sendLetters(ctx, h) })
+	beside.Go(func() { a.keepSealing(ctx, h) })
 	context.AfterFunc(ctx, func() {
 		grace, done := context.WithTimeout(context.WithoutCancel(ctx), 8*time.Second)
 		defer done()
@@ -66,7 +65,7 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 	})
 	err := server.Serve(listener)
 	cancel()
-	<-letters
+	beside.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -17,10 +17,11 @@ import (
 func (a *app) subscriberCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:     "subscriber",
-		Short:   "Look at readers and the proof of their consent; unsubscribe one",
+		Short:   "Look at readers and the proof of their consent; unsubscribe or erase one",
 		Example: `  depesche subscriber proof leserin@example.org`,
 	}
 	command.AddCommand(a.subscriberListCommand(), a.subscriberShowCommand(), a.subscriberProofCommand(), a.subscriberUnsubscribeCommand())
+	command.AddCommand(a.subscriberVerifyCommand(), a.subscriberEraseCommand(), a.subscriberDataCommand(), a.subscriberAccessesCommand())
 	return command
 }
 
@@ -37,6 +38,9 @@ func (a *app) subscriberListCommand() *cobra.Command {
 				return err
 			}
 			defer h.close()
+			if err := a.accessed(c, h, ""); err != nil {
+				return err
+			}
 			encoder := json.NewEncoder(a.stdout) // a line each: the list may be long
 			return h.registry.List(c.Context(), subscribers.Filter{Newsletter: slug, State: subscribers.State(state)}, func(row subscribers.Row) error {
 				if a.json {
@@ -64,6 +68,9 @@ func (a *app) subscriberShowCommand() *cobra.Command {
 				return err
 			}
 			defer h.close()
+			if err := a.accessed(c, h, args[0]); err != nil {
+				return err
+			}
 			reader, err := h.registry.Show(c.Context(), args[0])
 			if err != nil {
 				return notThere(err)
@@ -80,58 +87,6 @@ func printReader(w io.Writer, r subscribers.Reader) {
 	}
 	for _, s := range r.Subscriptions {
 		fmt.Fprintf(w, "  %s: %s, topics %s\n", s.Newsletter, s.State, strings.Join(s.Topics, ", "))
-	}
-}
-
-func (a *app) subscriberProofCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "proof ADDRESS",
-		Short: "Print everything a reader declared, with the words they were shown",
-		Long: `Prints every consent event of a person: when, what, on which page, with which words, what was mailed and how the server
-answered. The words are those that were shown then, whatever the templates say now.`,
-		Example: `  depesche subscriber proof leserin@example.org --json`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			h, err := a.open(c.Context())
-			if err != nil {
-				return err
-			}
-			defer h.close()
-			proof, err := h.registry.Proof(c.Context(), args[0])
-			if err != nil {
-				return notThere(err)
-			}
-			return a.report(proof, func(w io.Writer) { printProof(w, proof) })
-		},
-	}
-}
-
-func printProof(w io.Writer, p subscribers.Proof) {
-	fmt.Fprintf(w, "%s\nperson %s\n", clean(p.Address), p.Person)
-	for _, e := range p.Events {
-		fmt.Fprintf(w, "\n%s  %s  %s\n", e.At.Format(time.RFC3339), e.Kind, e.Newsletter)
-		if x := e.Particulars; x != nil {
-			for _, line := range []struct{ name, value string }{
-				{"address", x.Address},
-				{"topics", strings.Join(x.Topics, ", ")},
-				{"page", x.Page},
-				{"network", x.IP},
-				{"how", x.How},
-				{"message-id", x.MessageID},
-				{"server's reply", x.Reply},
-			} {
-				if line.value != "" {
-					fmt.Fprintf(w, "  %s: %s\n", line.name, clean(line.value))
-				}
-			}
-		} else {
-			fmt.Fprintf(w, "  particulars: %s\n", e.Status)
-		}
-		if e.Wording != nil {
-			for line := range strings.SplitSeq(strings.TrimSpace(e.Wording.Text), "\n") {
-				fmt.Fprintf(w, "  | %s\n", clean(line))
-			}
-		}
 	}
 }
 
@@ -154,6 +109,9 @@ of its own.`,
 			how := subscribers.Channel(reason)
 			if !slices.Contains([]subscribers.Channel{subscribers.ByCommand, subscribers.ByLetter, subscribers.ByObjection, subscribers.ByComplaint}, how) {
 				return usageErrorf("--reason %s: expected command, letter, objection or complaint", reason)
+			}
+			if err := a.accessed(c, h, args[0]); err != nil {
+				return err
 			}
 			ended, err := h.registry.UnsubscribeAddress(c.Context(), a.now(), args[0], how)
 			if err != nil {

@@ -58,11 +58,12 @@ CREATE TABLE consents (
 	wording     TEXT   REFERENCES wordings (hash),
 	person      TEXT   NOT NULL,
 	particulars TEXT   NOT NULL, -- SHA-256 of salt and particulars
-	number      BIGINT UNIQUE,
-	chain       TEXT
+	number      BIGINT, -- counts from 1
+	chain       TEXT    -- HMAC of the link before and of every field above
 );
 CREATE INDEX consents_subscriber ON consents (subscriber, at);
-CREATE INDEX consents_unsealed ON consents (id) WHERE number IS NULL;
+CREATE INDEX consents_unsealed ON consents (at, id) WHERE number IS NULL; -- not by id alone: that is the order of the table, and all of it would be read
+CREATE UNIQUE INDEX consents_number ON consents (number) WHERE number IS NOT NULL;
 
 CREATE TABLE subscriptions (
 	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
@@ -84,7 +85,9 @@ CREATE INDEX subscriptions_paused ON subscriptions (paused) WHERE paused IS NOT 
 CREATE TABLE particulars (
 	consent BIGINT NOT NULL PRIMARY KEY REFERENCES consents (id),
 	salt    TEXT   NOT NULL,
-	body    TEXT   NOT NULL -- JSON
+	body    TEXT   NOT NULL, -- JSON, with the salted hash of the network address
+	ip_salt TEXT,            -- NULL once the network address was deleted: it goes before the rest
+	ip      TEXT
 );
 
 -- One mail outside a digest.
@@ -111,6 +114,15 @@ CREATE TABLE letters (
 CREATE INDEX letters_due ON letters (due) WHERE state = 'due';
 CREATE INDEX letters_open ON letters (state) WHERE state IN ('claimed', 'doubtful');
 CREATE INDEX letters_subscriber ON letters (subscriber, created);
+
+-- Who of the house looked at readers' data, and with which command. No address: a person is a keyed hash.
+CREATE TABLE accesses (
+	id      BIGINT NOT NULL PRIMARY KEY,
+	at      BIGINT NOT NULL,
+	who     TEXT   NOT NULL, -- the account on the machine
+	command TEXT   NOT NULL,
+	person  TEXT   NOT NULL  -- '' where it was the whole list
+);
 
 -- ---- newsletter: what comes in ----------------------------------------------------------------------------------
 
@@ -324,7 +336,7 @@ WHERE s.address IS NOT NULL
 -- +goose StatementBegin
 CREATE FUNCTION consents_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF TG_OP = 'UPDATE' AND OLD.number IS NULL
+	IF TG_OP = 'UPDATE' AND OLD.number IS NULL AND NEW.number IS NOT NULL AND NEW.chain IS NOT NULL
 		AND (NEW.id, NEW.subscriber, NEW.newsletter, NEW.kind, NEW.at, NEW.person, NEW.particulars)
 			= (OLD.id, OLD.subscriber, OLD.newsletter, OLD.kind, OLD.at, OLD.person, OLD.particulars)
 		AND NEW.wording IS NOT DISTINCT FROM OLD.wording THEN
@@ -334,5 +346,16 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER consents_sealed BEFORE UPDATE OR DELETE ON consents FOR EACH ROW EXECUTE FUNCTION consents_append_only();
+-- +goose StatementBegin
+CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION '% are append-only', TG_TABLE_NAME;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER consents_kept BEFORE TRUNCATE ON consents FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER wordings_unchanged BEFORE UPDATE OR DELETE ON wordings FOR EACH ROW EXECUTE FUNCTION append_only();
+CREATE TRIGGER wordings_kept BEFORE TRUNCATE ON wordings FOR EACH STATEMENT EXECUTE FUNCTION append_only();
 
 INSERT INTO house (key, value) VALUES ('oldest_binary', '1');
+-- The chain's last link, number and HMAC: whose row is locked is the only sealer.
+INSERT INTO house (key, value) VALUES ('ledger_head', '0:');

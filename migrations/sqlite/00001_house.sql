@@ -58,11 +58,12 @@ CREATE TABLE consents (
 	wording     TEXT   REFERENCES wordings (hash),
 	person      TEXT   NOT NULL,
 	particulars TEXT   NOT NULL, -- SHA-256 of salt and particulars
-	number      BIGINT UNIQUE,
-	chain       TEXT
+	number      BIGINT, -- counts from 1
+	chain       TEXT    -- HMAC of the link before and of every field above
 );
 CREATE INDEX consents_subscriber ON consents (subscriber, at);
-CREATE INDEX consents_unsealed ON consents (id) WHERE number IS NULL;
+CREATE INDEX consents_unsealed ON consents (at, id) WHERE number IS NULL; -- not by id alone: that is the order of the table, and all of it would be read
+CREATE UNIQUE INDEX consents_number ON consents (number) WHERE number IS NOT NULL;
 
 CREATE TABLE subscriptions (
 	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
@@ -84,7 +85,9 @@ CREATE INDEX subscriptions_paused ON subscriptions (paused) WHERE paused IS NOT 
 CREATE TABLE particulars (
 	consent INTEGER NOT NULL PRIMARY KEY REFERENCES consents (id),
 	salt    TEXT   NOT NULL,
-	body    TEXT   NOT NULL -- JSON
+	body    TEXT   NOT NULL, -- JSON, with the salted hash of the network address
+	ip_salt TEXT,            -- NULL once the network address was deleted: it goes before the rest
+	ip      TEXT
 );
 
 -- One mail outside a digest.
@@ -111,6 +114,15 @@ CREATE TABLE letters (
 CREATE INDEX letters_due ON letters (due) WHERE state = 'due';
 CREATE INDEX letters_open ON letters (state) WHERE state IN ('claimed', 'doubtful');
 CREATE INDEX letters_subscriber ON letters (subscriber, created);
+
+-- Who of the house looked at readers' data, and with which command. No address: a person is a keyed hash.
+CREATE TABLE accesses (
+	id      INTEGER NOT NULL PRIMARY KEY,
+	at      BIGINT NOT NULL,
+	who     TEXT   NOT NULL, -- the account on the machine
+	command TEXT   NOT NULL,
+	person  TEXT   NOT NULL  -- '' where it was the whole list
+);
 
 -- ---- newsletter: what comes in ----------------------------------------------------------------------------------
 
@@ -330,7 +342,8 @@ END;
 -- +goose StatementBegin
 CREATE TRIGGER consents_unsealed BEFORE UPDATE ON consents WHEN OLD.number IS NULL AND (
 	NEW.id <> OLD.id OR NEW.subscriber <> OLD.subscriber OR NEW.newsletter <> OLD.newsletter OR NEW.kind <> OLD.kind
-	OR NEW.at <> OLD.at OR NEW.wording IS NOT OLD.wording OR NEW.person <> OLD.person OR NEW.particulars <> OLD.particulars)
+	OR NEW.at <> OLD.at OR NEW.wording IS NOT OLD.wording OR NEW.person <> OLD.person OR NEW.particulars <> OLD.particulars
+	OR NEW.number IS NULL OR NEW.chain IS NULL)
 BEGIN
 	SELECT RAISE(ABORT, 'consents are append-only');
 END;
@@ -342,4 +355,19 @@ BEGIN
 END;
 -- +goose StatementEnd
 
+-- +goose StatementBegin
+CREATE TRIGGER wordings_unchanged BEFORE UPDATE ON wordings
+BEGIN
+	SELECT RAISE(ABORT, 'wordings are append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER wordings_kept BEFORE DELETE ON wordings
+BEGIN
+	SELECT RAISE(ABORT, 'wordings are append-only');
+END;
+-- +goose StatementEnd
+
 INSERT INTO house (key, value) VALUES ('oldest_binary', '1');
+-- The chain's last link, number and HMAC: whose row is locked is the only sealer.
+INSERT INTO house (key, value) VALUES ('ledger_head', '0:');
