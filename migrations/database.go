@@ -176,3 +176,10 @@ func IsConflict(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "23505"
 }
+
+// IsDeadlock says whether err is PostgreSQL's choice of whom to send back where two waited for each other: trying again helps.
+// SQLite has one writer at a time.
+func IsDeadlock(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+}

@@ -24,8 +24,9 @@ const (
 	Confirmed EventKind = "confirmed" // the button was pressed
 	Changed   EventKind = "changed"   // other topics
 	Withdrawn EventKind = "withdrawn"
-	Resumed   EventKind = "resumed" // a withdrawal was undone by the reader
-	Erased    EventKind = "erased"  // address and particulars were deleted
+	Resumed   EventKind = "resumed"  // a withdrawal was undone by the reader
+	Imported  EventKind = "imported" // came with a list, with the evidence that stands there, if any
+	Erased    EventKind = "erased"   // address and particulars were deleted
 )
 
 // Visit is what a consent event remembers of the request that caused it.
@@ -46,6 +47,7 @@ const (
 	ByLetter    Channel = "letter"
 	ByObjection Channel = "objection" // UWG § 7, GDPR Art. 21
 	ByComplaint Channel = "complaint" // the reader's "this is spam" button
+	ByList      Channel = "list"      // an imported list says so
 )
 
 // suppression is what a channel leaves behind, "" for none.
@@ -69,6 +71,8 @@ type Particulars struct {
 	How       string   `json:"how,omitempty"`        // the channel of a withdrawal, the reason of an erasure
 	MessageID string   `json:"message_id,omitempty"` // of the letter
 	Reply     string   `json:"reply,omitempty"`      // the server's, to the letter
+
+	Import *Origin `json:"import,omitempty"` // where an imported reader comes from
 }
 
 // event is a consent event before it is written.
@@ -81,23 +85,35 @@ type event struct {
 
 // record writes an event and its particulars and gives its id.
 func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, e event) (int64, error) {
-	body, err := json.Marshal(e.Particulars)
+	p, err := e.seal()
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	id, salt := migrations.NewKey(now), rand.Text()
+	id := migrations.NewKey(now)
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, particularsHash(salt, string(body)))
+		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, p.hash)
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body) VALUES ($1, $2, $3)`, id, salt, string(body))
+	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body) VALUES ($1, $2, $3)`, id, p.salt, p.body)
 	if err != nil {
 		return 0, fmt.Errorf("record particulars: %w", err)
 	}
 	return id, nil
+}
+
+// sealed are particulars as they are stored, and the hash by which the event knows them.
+type sealed struct{ salt, body, hash string }
+
+func (p Particulars) seal() (sealed, error) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return sealed{}, err
+	}
+	salt := rand.Text()
+	return sealed{salt, string(body), particularsHash(salt, string(body))}, nil
 }
 
 func particularsHash(salt, body string) string {

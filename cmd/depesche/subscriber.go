@@ -20,7 +20,8 @@ func (a *app) subscriberCommand() *cobra.Command {
 		Short:   "Look at readers and the proof of their consent; unsubscribe one",
 		Example: `  depesche subscriber proof leserin@example.org`,
 	}
-	command.AddCommand(a.subscriberListCommand(), a.subscriberShowCommand(), a.subscriberProofCommand(), a.subscriberUnsubscribeCommand())
+	command.AddCommand(a.subscriberListCommand(), a.subscriberShowCommand(), a.subscriberProofCommand(), a.subscriberUnsubscribeCommand(),
+		a.subscriberImportCommand(), a.subscriberExportCommand())
 	return command
 }
 
@@ -48,7 +49,7 @@ func (a *app) subscriberListCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&slug, "newsletter", "", "only this newsletter")
-	command.Flags().StringVar(&state, "state", "", "only pending, active or ended subscriptions")
+	command.Flags().StringVar(&state, "state", "", "only pending, active, unproven or ended subscriptions")
 	return command
 }
 
@@ -124,6 +125,7 @@ func printProof(w io.Writer, p subscribers.Proof) {
 					fmt.Fprintf(w, "  %s: %s\n", line.name, clean(line.value))
 				}
 			}
+			printOrigin(w, x.Import)
 		} else {
 			fmt.Fprintf(w, "  particulars: %s\n", e.Status)
 		}
