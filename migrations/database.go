@@ -158,6 +158,21 @@ func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return err
 }
 
+// Roomy gives the writer memory for the pages that a large transaction changes, 64 MB, until restore is called: names and hashes come
+// in no order, so each row changes pages of its own, and with the usual 2 MB SQLite writes them out and reads them in for each.
+// PostgreSQL has its own memory.
+func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
+	if d.Kind == PostgreSQL {
+		return func() {}, nil
+	}
+	if _, err := d.Write.ExecContext(ctx, `PRAGMA cache_size = -65536`); err != nil {
+		return nil, fmt.Errorf("set the size of the page cache: %w", err)
+	}
+	return func() {
+		_, _ = d.Write.ExecContext(context.WithoutCancel(ctx), `PRAGMA cache_size = -2000`) // else it is only memory
+	}, nil
+}
+
 // SkipLocked is the one piece of SQL the databases do not share: rows another dispatcher is claiming are passed over.
 // SQLite has one writer at a time and needs no such words.
 func (d *Database) SkipLocked() string {

@@ -149,7 +149,7 @@ func (in *intake) read(ctx context.Context, sheet *Sheet, fn func(candidate, *Pr
 	}
 }
 
-const importBatch = 5000 // rows a commit covers
+const importBatch = 10_000 // rows a commit covers
 
 // batch is a stretch of the file.
 type batch struct {
@@ -174,6 +174,11 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 		return a, err
 	}
 	a.Seen = began < in.now.UnixMilli()
+	restore, err := r.db.Roomy(ctx)
+	if err != nil {
+		return a, err
+	}
+	defer restore()
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	batches := make(chan batch, 1)
@@ -252,22 +257,39 @@ func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began 
 	if err != nil {
 		return err
 	}
-	var done booking
-	for tries := 0; ; tries++ { // somebody signed up while we wrote the same reader: the next time they are found
-		done = booking{r: r, now: now, began: began, choices: choices}
-		err = r.db.Tx(ctx, func(tx *sql.Tx) error { return done.write(ctx, tx, b.rows) })
-		if tries == 5 || !migrations.IsConflict(err) && !migrations.IsDeadlock(err) {
-			break
-		}
-	}
+	count, err := r.book(ctx, now, b.rows, began, choices)
 	if err != nil {
 		return fmt.Errorf("import lines %d to %d: %w", b.first(), b.last(), err)
 	}
-	a.add(done.count)
+	a.add(count)
 	if in.Progress != nil {
 		in.Progress(b.read)
 	}
 	return nil
+}
+
+// book writes rows in one transaction. Where somebody signs up while we write the same reader, half of the rows is tried again, and
+// so on: the next time that reader is found, and fewer of them come at once.
+func (r *Registry) book(ctx context.Context, now time.Time, rows []candidate, began int64, choices map[[2]string]int64) (Admission, error) {
+	for tries := 0; ; tries++ {
+		b := booking{r: r, now: now, began: began, choices: choices}
+		err := r.db.Tx(ctx, func(tx *sql.Tx) error { return b.write(ctx, tx, rows) })
+		again := migrations.IsConflict(err) || migrations.IsDeadlock(err)
+		switch {
+		case err == nil:
+			return b.count, nil
+		case !again || tries == 5:
+			return Admission{}, err
+		case len(rows) > 1:
+			first, err := r.book(ctx, now, rows[:len(rows)/2], began, choices)
+			if err != nil {
+				return first, err
+			}
+			second, err := r.book(ctx, now, rows[len(rows)/2:], began, choices)
+			second.add(first)
+			return second, err
+		}
+	}
 }
 
 func (b batch) first() int {
