@@ -173,6 +173,18 @@ func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	}, nil
 }
 
+// ByIndex keeps PostgreSQL, in this transaction, from reading whole tables: it plans a statement once and keeps the plan, and one that
+// was good while the table was empty is what the millionth row is looked up with. SQLite has no other plan.
+func (d *Database) ByIndex(ctx context.Context, tx *sql.Tx) error {
+	if d.Kind != PostgreSQL {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `SET LOCAL enable_seqscan = off`); err != nil {
+		return fmt.Errorf("prefer indexes: %w", err)
+	}
+	return nil
+}
+
 // SkipLocked is the one piece of SQL the databases do not share: rows another dispatcher is claiming are passed over.
 // SQLite has one writer at a time and needs no such words.
 func (d *Database) SkipLocked() string {

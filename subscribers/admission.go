@@ -169,11 +169,11 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 	if err != nil {
 		return a, err
 	}
-	began, err := r.firstImport(ctx, now(), sheet.Hash)
+	began, seen, err := r.firstImport(ctx, now(), sheet.Hash)
 	if err != nil {
 		return a, err
 	}
-	a.Seen = began < in.now.UnixMilli()
+	a.Seen = seen
 	restore, err := r.db.Roomy(ctx)
 	if err != nil {
 		return a, err
@@ -231,16 +231,21 @@ func (in *intake) deal(ctx context.Context, sheet *Sheet, batches chan<- batch) 
 	}
 }
 
-// firstImport is when this file came first: what it does not date is as old as that.
-func (r *Registry) firstImport(ctx context.Context, now time.Time, hash string) (int64, error) {
-	var at int64
-	err := r.db.Write.QueryRowContext(ctx, `
-		INSERT INTO imports (hash, at) VALUES ($1, $2) ON CONFLICT (hash) DO UPDATE SET at = imports.at RETURNING at`,
-		hash, now.UnixMilli()).Scan(&at)
+// firstImport notes a file, or finds when it came first: what it does not date is as old as that.
+func (r *Registry) firstImport(ctx context.Context, now time.Time, hash string) (at int64, seen bool, err error) {
+	result, err := r.db.Write.ExecContext(ctx, `
+		INSERT INTO imports (hash, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, hash, now.UnixMilli())
 	if err != nil {
-		return 0, fmt.Errorf("note import: %w", err)
+		return 0, false, fmt.Errorf("note import: %w", err)
 	}
-	return at, nil
+	noted, err := result.RowsAffected()
+	if err == nil {
+		err = r.db.Write.QueryRowContext(ctx, `SELECT at FROM imports WHERE hash = $1`, hash).Scan(&at)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("note import: %w", err)
+	}
+	return at, noted == 0, nil
 }
 
 // takeBatch writes a batch in one transaction, what many readers share before it.

@@ -78,6 +78,9 @@ func (b *booking) write(ctx context.Context, tx *sql.Tx, rows []candidate) error
 	if _, err := tx.ExecContext(ctx, `UPDATE house SET value = value WHERE key = 'oldest_binary'`); err != nil {
 		return fmt.Errorf("wait for another import: %w", err)
 	}
+	if err := b.r.db.ByIndex(ctx, tx); err != nil {
+		return err
+	}
 	if err := b.lookUp(ctx, tx, rows); err != nil {
 		return err
 	}
