@@ -158,6 +158,33 @@ func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return err
 }
 
+// Roomy gives the writer memory for the pages that a large transaction changes, 64 MB, until restore is called: names and hashes come
+// in no order, so each row changes pages of its own, and with the usual 2 MB SQLite writes them out and reads them in for each.
+// PostgreSQL has its own memory.
+func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
+	if d.Kind == PostgreSQL {
+		return func() {}, nil
+	}
+	if _, err := d.Write.ExecContext(ctx, `PRAGMA cache_size = -65536`); err != nil {
+		return nil, fmt.Errorf("set the size of the page cache: %w", err)
+	}
+	return func() {
+		_, _ = d.Write.ExecContext(context.WithoutCancel(ctx), `PRAGMA cache_size = -2000`) // else it is only memory
+	}, nil
+}
+
+// ByIndex keeps PostgreSQL, in this transaction, from reading whole tables: it plans a statement once and keeps the plan, and one that
+// was good while the table was empty is what the millionth row is looked up with. SQLite has no other plan.
+func (d *Database) ByIndex(ctx context.Context, tx *sql.Tx) error {
+	if d.Kind != PostgreSQL {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `SET LOCAL enable_seqscan = off`); err != nil {
+		return fmt.Errorf("prefer indexes: %w", err)
+	}
+	return nil
+}
+
 // SkipLocked is the one piece of SQL the databases do not share: rows another dispatcher is claiming are passed over.
 // SQLite has one writer at a time and needs no such words.
 func (d *Database) SkipLocked() string {
@@ -175,4 +202,11 @@ func IsConflict(err error) bool {
 	}
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
+// IsDeadlock says whether err is PostgreSQL's choice of whom to send back where two waited for each other: trying again helps.
+// SQLite has one writer at a time.
+func IsDeadlock(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
 }

@@ -13,3 +13,8 @@ const keyEpoch = 1577836800000
 func NewKey(now time.Time) int64 {
 	return ((now.UnixMilli()-keyEpoch)&(1<<41-1))<<22 | rand.Int64N(1<<22)
 }
+
+// NewKeys makes n keys in a row, the first of which it gives: n is at most a million.
+func NewKeys(now time.Time, n int) int64 {
+	return ((now.UnixMilli()-keyEpoch)&(1<<41-1))<<22 | rand.Int64N(1<<22-int64(n))
+}

@@ -165,7 +165,7 @@ func (r *Registry) retire(ctx context.Context, tx *sql.Tx, now time.Time, id int
 
 func (r *Registry) countUnconfirmed(ctx context.Context, now time.Time, count *int) error {
 	err := r.db.Read.QueryRowContext(ctx, `
-		SELECT COUNT(*) FROM subscriptions WHERE (state = 'pending' OR consent IS NULL) AND requested <= $1`,
+		SELECT COUNT(*) FROM subscriptions WHERE (state = 'pending' OR (consent IS NULL AND state <> 'unproven')) AND requested <= $1`,
 		now.Add(-r.settings.ConfirmWithin).UnixMilli()).Scan(count)
 	if err != nil {
 		return fmt.Errorf("count unconfirmed sign-ups: %w", err)

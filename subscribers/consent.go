@@ -24,8 +24,9 @@ const (
 	Confirmed EventKind = "confirmed" // the button was pressed
 	Changed   EventKind = "changed"   // other topics
 	Withdrawn EventKind = "withdrawn"
-	Resumed   EventKind = "resumed" // a withdrawal was undone by the reader
-	Erased    EventKind = "erased"  // address and particulars were deleted
+	Resumed   EventKind = "resumed"  // a withdrawal was undone by the reader
+	Imported  EventKind = "imported" // came with a list, with the evidence that stands there, if any
+	Erased    EventKind = "erased"   // address and particulars were deleted
 )
 
 // Visit is what a consent event remembers of the request that caused it.
@@ -46,6 +47,7 @@ const (
 	ByLetter    Channel = "letter"
 	ByObjection Channel = "objection" // UWG § 7, GDPR Art. 21
 	ByComplaint Channel = "complaint" // the reader's "this is spam" button
+	ByList      Channel = "list"      // an imported list says so
 )
 
 // suppression is what a channel leaves behind, "" for none.
@@ -70,6 +72,8 @@ type Particulars struct {
 	How       string   `json:"how,omitempty"`        // the channel of a withdrawal, the reason of an erasure
 	MessageID string   `json:"message_id,omitempty"` // of the letter
 	Reply     string   `json:"reply,omitempty"`      // the server's, to the letter
+
+	Import *Origin `json:"import,omitempty"` // where an imported reader comes from
 }
 
 // event is a consent event before it is written.
@@ -82,7 +86,7 @@ type event struct {
 
 // record writes an event and its particulars and gives its id.
 func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, e event) (int64, error) {
-	kept, hash, err := e.keep()
+	kept, err := e.keep()
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
@@ -90,7 +94,7 @@ func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who su
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, hash)
+		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, kept.hash)
 	if err != nil {
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
@@ -102,16 +106,29 @@ func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who su
 	return id, nil
 }
 
-// keep makes the row that holds particulars, and the hash that stays when it is deleted. The network address has a salt and a
-// hash of its own in them: it is deleted sooner.
-func (p Particulars) keep() (kept keptParticulars, hash string, err error) {
-	if kept.ip = p.IP; kept.ip != "" {
+// sealed are particulars as they are stored, and the hash by which the event knows them: it stays when they are deleted.
+type sealed struct {
+	keptParticulars
+	hash string
+}
+
+// keep makes the row that holds particulars. The network addresses have a salt and a hash of their own in them: they are
+// deleted sooner.
+func (p Particulars) keep() (kept sealed, err error) {
+	kept.ip, p.IP = p.IP, ""
+	if p.Import != nil && p.Import.ConfirmedIP != "" {
+		origin := *p.Import
+		kept.ip += " " + origin.ConfirmedIP
+		origin.ConfirmedIP, p.Import = "", &origin
+	}
+	if kept.ip != "" {
 		kept.ipSalt = rand.Text()
-		p.IP, p.IPHash = "", particularsHash(kept.ipSalt, kept.ip)
+		p.IPHash = particularsHash(kept.ipSalt, kept.ip)
 	}
 	body, err := json.Marshal(p)
 	kept.salt, kept.body = rand.Text(), string(body)
-	return kept, particularsHash(kept.salt, kept.body), err
+	kept.hash = particularsHash(kept.salt, kept.body)
+	return kept, err
 }
 
 func particularsHash(salt, body string) string {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -128,8 +129,8 @@ func (k keptParticulars) open(hash string) (p *Particulars, all, ip Status) {
 	if k.body == "" {
 		return nil, Deleted, ""
 	}
-	p = &Particulars{}
-	if err := json.Unmarshal([]byte(k.body), p); err != nil {
+	p, err := k.read()
+	if err != nil {
 		return nil, Altered, ""
 	}
 	all = Intact
@@ -146,6 +147,22 @@ func (k keptParticulars) open(hash string) (p *Particulars, all, ip Status) {
 	default:
 		ip = Intact
 	}
-	p.IP = k.ip
 	return p, all, ip
+}
+
+// read gives particulars as they were before keep; one that was deleted is empty.
+func (k keptParticulars) read() (*Particulars, error) {
+	p := &Particulars{}
+	if k.body == "" {
+		return p, nil
+	}
+	if err := json.Unmarshal([]byte(k.body), p); err != nil {
+		return nil, err
+	}
+	at, confirmed, _ := strings.Cut(k.ip, " ") // the second, if there is one, is that of a confirmation elsewhere
+	p.IP = at
+	if p.Import != nil {
+		p.Import.ConfirmedIP = confirmed
+	}
+	return p, nil
 }

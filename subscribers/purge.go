@@ -55,7 +55,7 @@ type unconfirmedSignUp struct {
 func (r *Registry) unconfirmed(ctx context.Context, limit int64) ([]unconfirmedSignUp, error) {
 	rows, err := r.db.Write.QueryContext(ctx, `
 		SELECT subscriber, newsletter FROM subscriptions
-		WHERE (state = 'pending' OR consent IS NULL) AND requested <= $1
+		WHERE (state = 'pending' OR (consent IS NULL AND state <> 'unproven')) AND requested <= $1
 		ORDER BY requested LIMIT $2`, limit, purgePage)
 	if err != nil {
 		return nil, fmt.Errorf("find unconfirmed sign-ups: %w", err)
@@ -82,7 +82,7 @@ func (r *Registry) purge(ctx context.Context, tx *sql.Tx, now time.Time, limit i
 		return false, err
 	}
 	s, err := readSubscription(ctx, tx, who, u.newsletter)
-	if err != nil || s.state == "" || s.requested > limit || s.state != Pending && s.consent.Valid {
+	if err != nil || s.state == "" || s.state == Unproven || s.requested > limit || s.state != Pending && s.consent.Valid {
 		return false, err
 	}
 	from := int64(0) // who had confirmed once keeps the proof of that, and loses only what came after its end

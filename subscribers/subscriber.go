@@ -28,7 +28,7 @@ type Suppression struct {
 	Detail string            `json:"detail,omitempty"` // the server's code, never an address
 }
 
-// SuppressionReason is one of three.
+// SuppressionReason is one of four.
 type SuppressionReason string
 
 // The reasons. A bounce is over when the person confirms again; after the others only a letter requested later counts.
@@ -36,6 +36,7 @@ const (
 	Bounced    SuppressionReason = "bounce"
 	Complained SuppressionReason = "complaint"
 	Objected   SuppressionReason = "objection"
+	Left       SuppressionReason = "withdrawal" // an imported list says that they had left it
 )
 
 // Subscription is one reader's relation to one newsletter.
@@ -52,11 +53,14 @@ type Subscription struct {
 // State is where a subscription stands.
 type State string
 
-// The states. Only Active ones are ever mailed a digest.
+// The states. Only Active ones are ever mailed a digest. An Unproven one came by import without evidence of consent: nothing is
+// ever mailed because of it, and it becomes Active by evidence or by the reader's own sign-up.
 const (
 	Pending State = "pending" // the letter is out, the button not pressed
 	Active  State = "active"
 	Ended   State = "ended"
+
+	Unproven State = "unproven"
 )
 
 // Find is the id of the subscriber with that address, or ErrNotFound.

@@ -28,6 +28,7 @@ const (
 	OnForm   WordingKind = "form"
 	InLetter WordingKind = "letter"
 	OnPage   WordingKind = "page"
+	Brought  WordingKind = "evidence" // with an import, shown by somebody else
 )
 
 func newWording(kind WordingKind, language, text string) Wording {

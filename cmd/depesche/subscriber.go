@@ -22,6 +22,7 @@ func (a *app) subscriberCommand() *cobra.Command {
 	}
 	command.AddCommand(a.subscriberListCommand(), a.subscriberShowCommand(), a.subscriberProofCommand(), a.subscriberUnsubscribeCommand())
 	command.AddCommand(a.subscriberVerifyCommand(), a.subscriberEraseCommand(), a.subscriberDataCommand(), a.subscriberAccessesCommand())
+	command.AddCommand(a.subscriberImportCommand(), a.subscriberExportCommand())
 	return command
 }
 
@@ -52,7 +53,7 @@ func (a *app) subscriberListCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&slug, "newsletter", "", "only this newsletter")
-	command.Flags().StringVar(&state, "state", "", "only pending, active or ended subscriptions")
+	command.Flags().StringVar(&state, "state", "", "only pending, active, unproven or ended subscriptions")
 	return command
 }
 

@@ -34,7 +34,7 @@ CREATE TABLE choices (
 -- Who must not be mailed, whoever asks: by HMAC, so that it outlives erasure and meets an import.
 CREATE TABLE suppressions (
 	person TEXT   NOT NULL PRIMARY KEY,
-	reason TEXT   NOT NULL CHECK (reason IN ('bounce', 'complaint', 'objection')),
+	reason TEXT   NOT NULL CHECK (reason IN ('bounce', 'complaint', 'objection', 'withdrawal')),
 	at     BIGINT NOT NULL,
 	detail TEXT   NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
@@ -42,7 +42,7 @@ CREATE TABLE suppressions (
 -- Words as they were shown or mailed, by content; personal links replaced by a placeholder.
 CREATE TABLE wordings (
 	hash     TEXT   NOT NULL PRIMARY KEY,
-	kind     TEXT   NOT NULL CHECK (kind IN ('form', 'letter', 'page', 'privacy')),
+	kind     TEXT   NOT NULL CHECK (kind IN ('form', 'letter', 'page', 'privacy', 'evidence')),
 	language TEXT   NOT NULL,
 	text     TEXT   NOT NULL,
 	since    BIGINT NOT NULL
@@ -53,7 +53,7 @@ CREATE TABLE consents (
 	id          INTEGER NOT NULL PRIMARY KEY,
 	subscriber  BIGINT NOT NULL REFERENCES subscribers (id),
 	newsletter  TEXT   NOT NULL,
-	kind        TEXT   NOT NULL CHECK (kind IN ('requested', 'mailed', 'confirmed', 'changed', 'withdrawn', 'resumed', 'erased')),
+	kind        TEXT   NOT NULL CHECK (kind IN ('requested', 'mailed', 'confirmed', 'changed', 'withdrawn', 'resumed', 'imported', 'erased')),
 	at          BIGINT NOT NULL,
 	wording     TEXT   REFERENCES wordings (hash),
 	person      TEXT   NOT NULL,
@@ -65,11 +65,12 @@ CREATE INDEX consents_subscriber ON consents (subscriber, at);
 CREATE INDEX consents_unsealed ON consents (at, id) WHERE number IS NULL; -- not by id alone: that is the order of the table, and all of it would be read
 CREATE UNIQUE INDEX consents_number ON consents (number) WHERE number IS NOT NULL;
 
+-- 'unproven' came by import without evidence of consent: never mailed, never asked, kept until the reader signs up or is erased.
 CREATE TABLE subscriptions (
 	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
 	newsletter TEXT   NOT NULL,
 	choice     BIGINT NOT NULL REFERENCES choices (id),
-	state      TEXT   NOT NULL CHECK (state IN ('pending', 'active', 'ended')),
+	state      TEXT   NOT NULL CHECK (state IN ('pending', 'active', 'ended', 'unproven')),
 	requested  BIGINT NOT NULL,
 	signed_up  BIGINT,          -- the sign-up that was confirmed: printed in every mail
 	consent    BIGINT REFERENCES consents (id), -- the confirmation that allows mailing
@@ -78,7 +79,8 @@ CREATE TABLE subscriptions (
 	PRIMARY KEY (subscriber, newsletter)
 ) WITHOUT ROWID;
 CREATE INDEX subscriptions_choice ON subscriptions (choice);
-CREATE INDEX subscriptions_unconfirmed ON subscriptions (requested) WHERE state = 'pending' OR consent IS NULL;
+CREATE INDEX subscriptions_unconfirmed ON subscriptions (requested)
+	WHERE state = 'pending' OR (consent IS NULL AND state <> 'unproven');
 CREATE INDEX subscriptions_paused ON subscriptions (paused) WHERE paused IS NOT NULL;
 
 -- What can be deleted without breaking the chain: address, page, network address, server's reply.
@@ -89,6 +91,12 @@ CREATE TABLE particulars (
 	ip_salt TEXT,            -- NULL once the network address was deleted: it goes before the rest
 	ip      TEXT
 );
+
+-- Files that were imported, by their content: what a file does not date is as old as its first import, however often it comes.
+CREATE TABLE imports (
+	hash TEXT   NOT NULL PRIMARY KEY, -- SHA-256 of the file
+	at   BIGINT NOT NULL
+) WITHOUT ROWID;
 
 -- One mail outside a digest.
 CREATE TABLE letters (
