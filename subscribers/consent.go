@@ -143,6 +143,9 @@ func (r *Registry) Proof(ctx context.Context, address string) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
+	if err := r.Admit(ctx); err != nil { // a sign-up that was kept a moment ago belongs to it
+		return Proof{}, err
+	}
 	proof := Proof{Address: a.Mailed, Person: r.keys.Person(a.Mailbox)}
 	rows, err := r.db.Read.QueryContext(ctx, `
 		SELECT c.id, c.subscriber, c.kind, c.at, c.newsletter, c.particulars,
