@@ -220,6 +220,15 @@ func (h *house) wantEvents(address string, want ...EventKind) {
 // dump is every row of every table.
 func (h *house) dump() string {
 	h.t.Helper()
+	var out strings.Builder
+	for _, table := range h.tableNames() {
+		fmt.Fprintf(&out, "%s:\n%s\n", table, strings.Join(h.rows(table), "\n"))
+	}
+	return out.String()
+}
+
+func (h *house) tableNames() []string {
+	h.t.Helper()
 	query := `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`
 	if h.db.Kind != migrations.SQLite {
 		query = `SELECT table_name FROM information_schema.tables
@@ -229,11 +238,7 @@ func (h *house) dump() string {
 	if err != nil || len(tables) < 10 {
 		h.t.Fatalf("tables = %v, %v", tables, err)
 	}
-	var out strings.Builder
-	for _, table := range tables {
-		fmt.Fprintf(&out, "%s:\n%s\n", table, strings.Join(h.rows(table), "\n"))
-	}
-	return out.String()
+	return tables
 }
 
 func (h *house) rows(table string) []string {
