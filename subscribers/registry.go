@@ -114,7 +114,7 @@ type Registry struct {
 	settings Settings
 	views    *views
 	letters  chan struct{}
-	known    sync.Map // hashes of wordings and choices that are in the database for certain
+	known    sync.Map     // hashes of wordings and choices that are in the database for certain
 	choices  atomic.Int64 // among them
 	intake   intake
 	arrivals chan struct{}
