@@ -119,7 +119,14 @@ func (r *Registry) Arrivals() <-chan struct{} { return r.arrivals }
 // event Requested, the pending subscription and the letter are one transaction with the end of the slip. It may be called
 // by anybody at any time; what a process that died had kept is decided by the next.
 func (r *Registry) Admit(ctx context.Context) error {
+	ended := ctx.Done()
+	ctx = context.WithoutCancel(ctx) // to SQLite's driver one that can end costs a goroutine a statement; each round is short
 	for {
+		select {
+		case <-ended:
+			return nil
+		default:
+		}
 		var waits int
 		err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM slips LIMIT 1) AS one`).Scan(&waits)
 		if err != nil {

@@ -96,10 +96,17 @@ func (a *app) admit(ctx context.Context, h *house) {
 		case <-ctx.Done():
 			return
 		case <-h.registry.Arrivals():
+			if !wait(ctx, gather) {
+				return
+			}
 		case <-look.C:
 		}
 	}
 }
+
+// gather is how long a sign-up that was answered waits for others to be decided with: a commit each would cost more than all
+// the rest.
+const gather = 50 * time.Millisecond
 
 // watchFlood tells a person when so many sign-ups come that letters wait, and when that is over.
 func (a *app) watchFlood(ctx context.Context, h *house) {
