@@ -49,7 +49,7 @@ bench exam: export DEPESCHE_TOOLS ?= $(wildcard $(CURDIR)/../shared/tools)
 .PHONY: bench
 bench: ## sending against other senders and the marks, in one table; then ingest, compose, render, splice, plan
 	.ci/setup bench
-	DEPESCHE_BENCH=1 go test -count=1 -timeout 60m -v -run '^TestBench$$' ./cmd/depesche
+	DEPESCHE_BENCH=1 go test -count=1 -timeout 60m -v -run '^TestBench' ./cmd/depesche
 	go test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 .PHONY: exam

@@ -16,7 +16,7 @@ import (
 // are given free (VACUUM); its files and its log forget them when the place is used again.
 func (d *Database) Scrub(ctx context.Context, anew bool, traces ...string) (clean bool, err error) {
 	if d.Kind == PostgreSQL {
-		_, err := d.Write.ExecContext(ctx, `VACUUM subscribers, subscriptions, particulars, letters, deliveries`)
+		_, err := d.Write.ExecContext(ctx, `VACUUM subscribers, subscriptions, particulars, letters, slips, deliveries`)
 		if err != nil {
 			return false, fmt.Errorf("vacuum: %w", err)
 		}

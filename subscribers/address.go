@@ -28,6 +28,8 @@ const (
 	ErrDomain    AddressError = "domain"
 	ErrNoDot     AddressError = "no-dot"
 	ErrTooLong   AddressError = "too-long"
+
+	ErrDisposable AddressError = "disposable" // refused where Settings.Disposable says so
 )
 
 // Error names the problem and never the address.
@@ -53,6 +55,8 @@ func (e AddressError) Error() string {
 		return "address: the domain has no dot"
 	case ErrTooLong:
 		return "address: it is too long"
+	case ErrDisposable:
+		return "address: its domain gives mailboxes to throw away"
 	}
 	return "address: " + string(e)
 }

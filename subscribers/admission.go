@@ -89,14 +89,14 @@ func (r *Registry) Preview(ctx context.Context, now time.Time, sheet *Sheet, i I
 	return s, err
 }
 
-func (in *intake) tell(p Problem) {
+func (in *perusal) tell(p Problem) {
 	if in.Problem != nil {
 		in.Problem(p)
 	}
 }
 
 // begin reads the header.
-func (r *Registry) begin(now time.Time, sheet *Sheet, i Import) (*intake, error) {
+func (r *Registry) begin(now time.Time, sheet *Sheet, i Import) (*perusal, error) {
 	if err := sheet.Rewind(); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (r *Registry) begin(now time.Time, sheet *Sheet, i Import) (*intake, error)
 	if err != nil {
 		return nil, err
 	}
-	in, err := r.newIntake(now, i, c, sheet.Hash)
+	in, err := r.newPerusal(now, i, c, sheet.Hash)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
@@ -130,7 +130,7 @@ func (r *Registry) begin(now time.Time, sheet *Sheet, i Import) (*intake, error)
 // ErrTable is a file or an order that cannot be understood: nothing was imported.
 var ErrTable = errors.New("import")
 
-func (in *intake) read(ctx context.Context, sheet *Sheet, fn func(candidate, *Problem) error) error {
+func (in *perusal) read(ctx context.Context, sheet *Sheet, fn func(candidate, *Problem) error) error {
 	for n := 0; ; n++ {
 		if n%1000 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -202,7 +202,7 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 }
 
 // deal reads ahead while a batch is being written.
-func (in *intake) deal(ctx context.Context, sheet *Sheet, batches chan<- batch) {
+func (in *perusal) deal(ctx context.Context, sheet *Sheet, batches chan<- batch) {
 	var b batch
 	hand := func() error {
 		b.fresh, in.fresh, b.read = in.fresh, nil, sheet.Done()
@@ -249,7 +249,7 @@ func (r *Registry) firstImport(ctx context.Context, now time.Time, hash string) 
 }
 
 // takeBatch writes a batch in one transaction, what many readers share before it.
-func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began int64, in *intake, a *Admission) error {
+func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began int64, in *perusal, a *Admission) error {
 	for _, p := range b.problems {
 		in.tell(p)
 	}

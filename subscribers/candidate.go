@@ -128,8 +128,8 @@ var (
 	errStatus  = errors.New("a status that is not known")
 )
 
-// intake understands the rows of one list.
-type intake struct {
+// perusal understands the rows of one list.
+type perusal struct {
 	Import
 	columns
 	r        *Registry
@@ -151,7 +151,7 @@ const (
 	maxText     = 20_000
 )
 
-func (r *Registry) newIntake(now time.Time, i Import, c columns, hash string) (*intake, error) {
+func (r *Registry) newPerusal(now time.Time, i Import, c columns, hash string) (*perusal, error) {
 	target, err := r.settings.wanted(i.Newsletter)
 	if err != nil {
 		return nil, fmt.Errorf("newsletter %q: %w", i.Newsletter, err)
@@ -159,7 +159,7 @@ func (r *Registry) newIntake(now time.Time, i Import, c columns, hash string) (*
 	if i.Zone == nil {
 		i.Zone = time.UTC
 	}
-	in := &intake{
+	in := &perusal{
 		Import: i, columns: c, r: r, now: now, hash: hash, target: target, standing: subscribed,
 		labels: map[string]map[string]string{}, chosen: map[string]string{}, texts: map[string]Wording{}, unknown: map[string]int{},
 	}
@@ -202,7 +202,7 @@ func (i Import) topicsOf(n Newsletter) map[string]string {
 }
 
 // understand reads a row, or says what is wrong with it.
-func (in *intake) understand(l Line) (candidate, *Problem) {
+func (in *perusal) understand(l Line) (candidate, *Problem) {
 	c := candidate{line: l.Number}
 	problem := func(header string, err error) (candidate, *Problem) { return c, &Problem{l.Number, header, err} }
 	if l.Err != nil {
@@ -239,7 +239,7 @@ func (in *intake) understand(l Line) (candidate, *Problem) {
 }
 
 // standingFor is the gravest of what the row says.
-func (in *intake) standingFor(c *candidate, record []string) (header string, err error) {
+func (in *perusal) standingFor(c *candidate, record []string) (header string, err error) {
 	c.standing = in.standing
 	worsen := func(s standing) {
 		if slices.Index(grave, s) > slices.Index(grave, c.standing) {
@@ -291,7 +291,7 @@ func (in *intake) standingFor(c *candidate, record []string) (header string, err
 }
 
 // departure reads when they left or bounced. A date that cannot be read means that it happened, some day.
-func (in *intake) departure(c *candidate, record []string, worsen func(standing)) (header string, err error) {
+func (in *perusal) departure(c *candidate, record []string, worsen func(standing)) (header string, err error) {
 	for _, field := range []Field{FieldLeft, FieldBounced} {
 		text, _ := in.get(record, field)
 		if value, known := yes(text); text == "" || strings.EqualFold(text, "null") || known && !value {
@@ -311,7 +311,7 @@ func (in *intake) departure(c *candidate, record []string, worsen func(standing)
 }
 
 // wishes are newsletter, topics and language.
-func (in *intake) wishes(c *candidate, record []string) (header string, err error) {
+func (in *perusal) wishes(c *candidate, record []string) (header string, err error) {
 	n := in.target
 	if text, header := in.get(record, FieldNewsletter); text != "" {
 		found := false
@@ -339,7 +339,7 @@ func (in *intake) wishes(c *candidate, record []string) (header string, err erro
 }
 
 // topics turns the labels of a row into topics; one that is none of them is counted and left out.
-func (in *intake) topics(n Newsletter, labels string) (string, error) {
+func (in *perusal) topics(n Newsletter, labels string) (string, error) {
 	key := n.Slug + "\x00" + labels
 	if topics, known := in.chosen[key]; known {
 		return topics, nil
@@ -365,7 +365,7 @@ func (in *intake) topics(n Newsletter, labels string) (string, error) {
 
 // prove takes the evidence together. A date alone proves nothing: every program dates its rows, also those that somebody
 // typed in. Beside it must stand where, to which words or from which network (standards: BGH I ZR 164/09).
-func (in *intake) prove(c *candidate, record []string) (header string, err error) {
+func (in *perusal) prove(c *candidate, record []string) (header string, err error) {
 	origin := Origin{File: in.hash, Line: c.line}
 	p := Particulars{Address: c.address.Mailed, Topics: strings.Split(c.topics, ","), Import: &origin}
 	at := in.Evidence.At
@@ -415,7 +415,7 @@ func (in *intake) prove(c *candidate, record []string) (header string, err error
 
 // word is the hash of the text as a wording, or the text itself: one that names the reader belongs to the particulars, which
 // can be deleted, and so do those of a list in which everybody has a text of their own.
-func (in *intake) word(c *candidate, text string) (hash, personal string) {
+func (in *perusal) word(c *candidate, text string) (hash, personal string) {
 	if text == "" {
 		return "", ""
 	}

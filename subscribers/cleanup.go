@@ -27,7 +27,7 @@ func (r Retention) withDefaults() Retention {
 	if r.Letters == 0 {
 		r.Letters = 90 * day
 	}
-	r.Letters = max(r.Letters, letterWindow) // so long they count against the limit
+	r.Letters = max(r.Letters, postmarkAge) // so long a letter may be answered by another
 	if r.Accesses == 0 {
 		r.Accesses = 365 * day
 	}

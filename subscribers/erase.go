@@ -30,10 +30,16 @@ func (r *Registry) Erase(
 	if err != nil {
 		return Erasure{}, err
 	}
+	if err := r.Admit(ctx); err != nil { // a sign-up that was kept a moment ago is erased, too
+		return Erasure{}, err
+	}
 	var gone Erasure
 	var traces []string
 	err = r.tx(ctx, func(tx *sql.Tx) error {
 		gone, traces = Erasure{}, []string{a.Mailed, a.Mailbox}
+		if err := execute(ctx, tx, `DELETE FROM slips WHERE address = $1 OR LOWER(address) = $2`, a.Mailed, a.Mailbox); err != nil {
+			return err // one that came meanwhile
+		}
 		ids, err := numbers(ctx, tx, `SELECT id FROM subscribers WHERE person = $1 ORDER BY id`, r.keys.Person(a.Mailbox))
 		if err != nil {
 			return err

@@ -95,6 +95,15 @@ func (h *house) signUp(address string, topics ...string) {
 	if err := h.SignUp(h.t.Context(), h.now(), SignUp{Address: address, Newsletter: "morgen", Topics: topics}); err != nil {
 		h.t.Fatalf("SignUp(%q) = %v", address, err)
 	}
+	h.admit()
+}
+
+// admit decides about what was signed up, as serve does.
+func (h *house) admit() {
+	h.t.Helper()
+	if err := h.Admit(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // mail sends every letter that is due, as the dispatcher does, to a server that takes each.
@@ -173,8 +182,10 @@ func (h *house) wantAudience(when string, want ...string) {
 	}
 }
 
+// count asks the database when every sign-up is decided.
 func (h *house) count(query string, args ...any) int {
 	h.t.Helper()
+	h.admit()
 	var n int
 	if err := h.db.Read.QueryRow(query, args...).Scan(&n); err != nil {
 		h.t.Fatal(err)
@@ -209,6 +220,15 @@ func (h *house) wantEvents(address string, want ...EventKind) {
 // dump is every row of every table.
 func (h *house) dump() string {
 	h.t.Helper()
+	var out strings.Builder
+	for _, table := range h.tableNames() {
+		fmt.Fprintf(&out, "%s:\n%s\n", table, strings.Join(h.rows(table), "\n"))
+	}
+	return out.String()
+}
+
+func (h *house) tableNames() []string {
+	h.t.Helper()
 	query := `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`
 	if h.db.Kind != migrations.SQLite {
 		query = `SELECT table_name FROM information_schema.tables
@@ -218,11 +238,7 @@ func (h *house) dump() string {
 	if err != nil || len(tables) < 10 {
 		h.t.Fatalf("tables = %v, %v", tables, err)
 	}
-	var out strings.Builder
-	for _, table := range tables {
-		fmt.Fprintf(&out, "%s:\n%s\n", table, strings.Join(h.rows(table), "\n"))
-	}
-	return out.String()
+	return tables
 }
 
 func (h *house) rows(table string) []string {

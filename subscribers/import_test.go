@@ -400,7 +400,8 @@ func TestImportBesideSignUps(t *testing.T) {
 		done := make(chan error, 1)
 		go func() {
 			for n := range 200 {
-				if err := h.SignUp(t.Context(), h.now(), SignUp{Address: fmt.Sprintf("leser.%x@post%d.example", uint32(n)*2654435761, n), Newsletter: "morgen"}); err != nil {
+				err := h.SignUp(t.Context(), h.now(), SignUp{Address: fmt.Sprintf("leser.%x@post%d.example", uint32(n)*2654435761, n), Newsletter: "morgen"})
+				if err = errors.Join(err, h.Admit(t.Context())); err != nil {
 					done <- err
 					return
 				}

@@ -68,14 +68,18 @@ type Settled struct {
 // ErrFenced means a letter is no longer the caller's: its lease ended, or it was deleted with its sign-up.
 var ErrFenced = errors.New("the letter belongs to another dispatcher")
 
-// queue puts a letter into the queue.
+// queue puts the letter into the queue that a postmark allows.
 func queue(
-	ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string, kind LetterKind, choice int64, expires time.Time,
+	ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string, mark postmark, choice int64, expires time.Time,
 ) error {
+	if err := mark.press(ctx, tx); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $7)`,
-		migrations.NewKey(now), who.id, newsletter, string(kind), choice, newNonce(), now.UnixMilli(), expires.UnixMilli())
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $9)`,
+		migrations.NewKey(now), who.id, newsletter, string(mark.kind), choice, newNonce(),
+		now.UnixMilli(), expires.UnixMilli(), mark.due.UnixMilli())
 	if err != nil {
 		return fmt.Errorf("queue letter: %w", err)
 	}
@@ -83,8 +87,12 @@ func queue(
 }
 
 // ClaimLetters gives at most limit letters that are due to the holder of the fence until the lease ends, the longest waiting
-// first. Letters that expired, or that correspondence no longer allows, are settled on the way.
+// first, after deciding about sign-ups that still wait; none while there is a flood. Letters that expired, or that
+// correspondence no longer allows, are settled on the way.
 func (r *Registry) ClaimLetters(ctx context.Context, now time.Time, fence int64, lease time.Duration, limit int) ([]Letter, error) {
+	if err := r.Admit(ctx); err != nil {
+		return nil, err
+	}
 	var letters []Letter
 	err := r.tx(ctx, func(tx *sql.Tx) error {
 		letters = nil
@@ -110,7 +118,8 @@ func (r *Registry) claim(
 ) (taken int, claimed []Letter, err error) {
 	rows, err := tx.QueryContext(ctx, `
 		WITH due AS MATERIALIZED (
-			SELECT id FROM letters WHERE state = 'due' AND due <= $1 ORDER BY due LIMIT $2`+r.db.SkipLocked()+`
+			SELECT id FROM letters WHERE state = 'due' AND due <= $1
+				AND NOT EXISTS (SELECT 1 FROM floods WHERE ended IS NULL) ORDER BY due LIMIT $2`+r.db.SkipLocked()+`
 		)
 		UPDATE letters SET fence = $3, lease = $4, state = CASE
 			WHEN expires <= $1 THEN 'expired'

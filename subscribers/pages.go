@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -33,7 +32,7 @@ func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
 	p := &pages{Registry: r, now: now, log: log, throttle: newThrottle(r.settings.PerNetwork, r.settings.PerMinute)}
 	routes := map[string]http.HandlerFunc{
 		"GET /{$}":                                  p.form,
-		"POST /subscribe":                           p.subscribe,
+		"POST /subscribe":                           p.limited(p.subscribe),
 		"GET /check-your-mail":                      p.checkYourMail,
 		"GET /confirm/{newsletter}/{token}":         p.confirmPage,
 		"POST /confirm/{newsletter}/{token}":        p.own(p.confirmed),
@@ -267,11 +266,6 @@ func (p *pages) subscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := p.now()
-	if wait, ok := p.throttle.allow(now, clientIP(r, p.settings.Proxies)); !ok {
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
-		p.fail(w, r, http.StatusTooManyRequests)
-		return
-	}
 	n, err := p.settings.wanted(r.PostForm.Get("newsletter"))
 	if err != nil {
 		p.refuse(w, r, err)
@@ -319,7 +313,7 @@ func (p *pages) stamped(now time.Time, form url.Values, s *SignUp) (problem stri
 // signUpForm signs up, unless a robot asks, who gets the same answer. problem is the code of what was entered wrongly.
 func (p *pages) signUpForm(r *http.Request, now time.Time, s SignUp, robot bool) (problem string, err error) {
 	if robot {
-		_, err = ParseAddress(s.Address)
+		_, err = p.parseAddress(s.Address)
 	} else {
 		err = p.SignUp(r.Context(), now, s)
 	}

@@ -53,6 +53,9 @@ func (r *Registry) Proof(ctx context.Context, address string) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
+	if err := r.Admit(ctx); err != nil { // a sign-up that was kept a moment ago belongs to it
+		return Proof{}, err
+	}
 	proof := Proof{Address: a.Mailed, Person: r.keys.Person(a.Mailbox)}
 	if proof.Ledger, err = r.Head(ctx); err != nil {
 		return Proof{}, err

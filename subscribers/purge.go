@@ -13,6 +13,9 @@ import (
 // Purge deletes sign-ups that were not confirmed in time, with everything that names a person (GDPR Art. 17): what stays
 // are the events under their hashes. It says how many it deleted.
 func (r *Registry) Purge(ctx context.Context, now time.Time) (deleted int, err error) {
+	if err := r.forgetCounts(ctx, now); err != nil {
+		return 0, err
+	}
 	limit := now.Add(-r.settings.ConfirmWithin).UnixMilli()
 	for {
 		stale, err := r.unconfirmed(ctx, limit)

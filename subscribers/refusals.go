@@ -62,6 +62,9 @@ func (r *Registry) refusals(ctx context.Context, query string) ([]refusal, error
 // Honour applies refusals to a database that was restored: nobody comes back who had gone. It says how many readers it
 // erased and how many subscriptions it ended. Who signed up again after leaving, as the backup knows it, stays.
 func (r *Registry) Honour(ctx context.Context, now time.Time, all Refusals) (erased, ended int, err error) {
+	if err := r.Admit(ctx); err != nil { // sign-ups the backup kept and had not decided about
+		return 0, 0, err
+	}
 	for _, person := range all.erased {
 		done := 0
 		err := r.tx(ctx, func(tx *sql.Tx) error {

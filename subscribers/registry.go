@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"depesche/migrations"
@@ -36,10 +37,14 @@ type Settings struct {
 	ConfirmWithin time.Duration  // a sign-up not confirmed by then is deleted; 7 days if zero
 	MinFill       time.Duration  // who fills in our form faster is a robot; zero: not looked at
 	PerNetwork    int            // sign-ups a minute from one IPv4 address or IPv6 /64; 10 if zero
-	PerMinute     int            // sign-ups a minute altogether; 6,000 if zero
+	PerMinute     int            // sign-ups a minute altogether, before the rest is refused; 6,000 or twice Flood if zero
+	Flood         int            // sign-ups a minute altogether, above which letters wait; 300 if zero
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	IPs           IPPolicy       // what a consent event remembers of the network address; truncated if empty
 	Retention     Retention
+
+	Disposable        Policy   // what becomes of addresses with throw-away domains; flagged if empty
+	DisposableDomains []string // besides the built-in ones; "!domain" is none
 }
 
 // Publisher is who is responsible, as law wants it named (DDG § 5, MStV § 18).
@@ -111,7 +116,11 @@ type Registry struct {
 	views    *views
 	letters  chan struct{}
 	proofs   proofPages
-	known    sync.Map // hashes of wordings and choices that are in the database for certain
+	known    sync.Map     // hashes of wordings and choices that are in the database for certain
+	choices  atomic.Int64 // among them
+	intake   intake
+	arrivals chan struct{}
+	thrown   disposable
 }
 
 // New checks the settings and parses and tries every page, so that a template with an error is found now: the error names
@@ -129,7 +138,10 @@ func New(db *migrations.Database, keys *Keys, templates fs.FS, s Settings) (*Reg
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{db: db, keys: keys, settings: s, views: views, proofs: proofs, letters: make(chan struct{}, 1)}, nil
+	return &Registry{
+		db: db, keys: keys, settings: s, views: views, proofs: proofs, letters: make(chan struct{}, 1), arrivals: make(chan struct{}, 1),
+		thrown: newDisposable(s.DisposableDomains),
+	}, nil
 }
 
 func (s Settings) withDefaults() Settings {
@@ -139,8 +151,14 @@ func (s Settings) withDefaults() Settings {
 	if s.PerNetwork == 0 {
 		s.PerNetwork = 10
 	}
+	if s.Flood == 0 {
+		s.Flood = 300
+	}
 	if s.PerMinute == 0 {
-		s.PerMinute = 6000
+		s.PerMinute = max(6000, 2*s.Flood)
+	}
+	if s.Disposable == "" {
+		s.Disposable = Flag
 	}
 	if s.IPs == "" {
 		s.IPs = IPTruncated

@@ -158,8 +158,8 @@ func TestLettersToOneAddressAreFew(t *testing.T) {
 			sent += len(h.mail())
 			h.later(6 * time.Hour)
 		}
-		if sent != maxLetters {
-			t.Errorf("letters in 13 days = %d, want %d", sent, maxLetters)
+		if sent != maxPostmarks {
+			t.Errorf("letters in 13 days = %d, want %d", sent, maxPostmarks)
 		}
 		if n := h.count(`SELECT COUNT(*) FROM subscribers`); n != 1 {
 			t.Errorf("subscribers = %d, want 1", n)

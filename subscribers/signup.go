@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,12 +18,11 @@ type SignUp struct {
 	Visit
 }
 
-// SignUp queues the one letter that asks for confirmation. It says the same, nothing, whether the mailbox is new, waits
-// for confirmation, is active or suppressed, and keeps to limits nobody can see from outside (see history.next): who
-// reads already is sent a link to the preferences at most. Errors are about what was entered: an AddressError,
-// ErrNewsletter, ErrTopics or ErrWording.
+// SignUp keeps what a form says, durably, and does the same in the same time whether the mailbox is new, waits for
+// confirmation, is active or suppressed: Admit decides about it later, with limits nobody can see from outside (see
+// history.next). Errors are about what was entered: an AddressError, ErrNewsletter, ErrTopics or ErrWording.
 func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
-	address, err := ParseAddress(s.Address)
+	address, err := r.parseAddress(s.Address)
 	if err != nil {
 		return err
 	}
@@ -47,15 +47,11 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	if s.Wording == "" {
 		s.Wording = r.views.boxes[n.Slug].Hash
 	}
-	var queued LetterKind
-	err = r.tx(ctx, func(tx *sql.Tx) error {
-		queued, err = r.signUp(ctx, tx, now, address, n, choice, s.event(r, n, topics))
-		return err
+	return r.receive(ctx, &slip{
+		at: now, address: address, newsletter: n.Slug, choice: choice, wording: s.Wording, particulars: Particulars{
+			Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP),
+		},
 	})
-	if err == nil && queued != "" {
-		r.signal()
-	}
-	return err
 }
 
 // keepForm sees to it that the form's words are stored: the current ones, or older ones that somebody used before.
@@ -77,40 +73,57 @@ func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, ha
 	return nil
 }
 
-func (s SignUp) event(r *Registry, n Newsletter, topics string) event {
-	return event{Requested, n.Slug, s.Wording, Particulars{
-		Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP),
-	}}
+// signUp decides about a slip: which letter, if any, its address is mailed.
+func (r *Registry) signUp(ctx context.Context, tx *sql.Tx, s slip) (LetterKind, error) {
+	n, _ := r.settings.newsletter(s.newsletter)
+	who, err := r.enlist(ctx, tx, s.at, s.address, n.Language)
+	if err != nil {
+		return "", err
+	}
+	h, err := readHistory(ctx, tx, s.at, who, n.Slug)
+	if err != nil {
+		return "", err
+	}
+	kind := h.next(s.at)
+	mark, allowed := postmark{}, false
+	if kind != "" {
+		mark, allowed, err = allow(ctx, tx, s.at, who.person, kind)
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case !allowed, kind == LinkLetter && mark.due.After(s.at): // a link is of no use tomorrow, to who reads already
+		return "", dismiss(ctx, tx, who)
+	case kind == LinkLetter:
+		return kind, queue(ctx, tx, s.at, who, n.Slug, mark, s.choice, s.at.Add(day))
+	}
+	return kind, r.ask(ctx, tx, s, who, h, mark)
 }
 
-func (r *Registry) signUp(
-	ctx context.Context, tx *sql.Tx, now time.Time, a Address, n Newsletter, choice int64, e event,
-) (LetterKind, error) {
-	who, err := r.enlist(ctx, tx, now, a, n.Language)
-	if err != nil {
-		return "", err
+// ask records that somebody wants to read, and queues the letter that asks whether it was they who said so.
+func (r *Registry) ask(ctx context.Context, tx *sql.Tx, s slip, who subscriber, h history, mark postmark) error {
+	e := event{Requested, s.newsletter, s.wording, s.particulars}
+	e.Address = who.address
+	if _, err := r.record(ctx, tx, s.at, who, e); err != nil {
+		return err
 	}
-	h, err := readHistory(ctx, tx, now, who, n.Slug)
-	if err != nil {
-		return "", err
-	}
-	kind := h.next(now)
-	switch kind {
-	case ConfirmLetter:
-		e.Address = who.address
-		if _, err := r.record(ctx, tx, now, who, e); err != nil {
-			return "", err
+	if h.state != Active {
+		if err := await(ctx, tx, s.at, who, s.newsletter, s.choice); err != nil {
+			return err
 		}
-		if h.state != Active {
-			if err := await(ctx, tx, now, who, n.Slug, choice); err != nil {
-				return "", err
-			}
-		}
-		return kind, queue(ctx, tx, now, who, n.Slug, kind, choice, now.Add(r.settings.ConfirmWithin))
-	case LinkLetter:
-		return kind, queue(ctx, tx, now, who, n.Slug, kind, choice, now.Add(day))
 	}
-	return "", nil
+	return queue(ctx, tx, s.at, who, s.newsletter, mark, s.choice, mark.due.Add(r.settings.ConfirmWithin))
+}
+
+// dismiss forgets an address that only this sign-up brought and that is mailed nothing.
+func dismiss(ctx context.Context, tx *sql.Tx, who subscriber) error {
+	if !who.fresh {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM subscribers WHERE id = $1`, who.id); err != nil {
+		return fmt.Errorf("dismiss sign-up: %w", err)
+	}
+	return nil
 }
 
 // await makes the subscription pending. What it was before, if it ended, stays readable in ended.
@@ -126,101 +139,91 @@ func await(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsl
 	return nil
 }
 
-const (
-	day            = 24 * time.Hour
-	letterWindow   = 14 * day // over which letters are counted
-	maxLetters     = 3        // to one address in that window, whatever newsletter
-	bounceHoldTime = 14 * day // in which an address that bounced gets none
-)
+const bounceHoldTime = 14 * day // in which an address that bounced gets no letter
 
 // history is what decides whether a sign-up is answered by a letter.
 type history struct {
 	subscription
-	newsletter string
-	letters    []pastLetter
-}
-
-type pastLetter struct {
-	kind       LetterKind
-	newsletter string
-	state      LetterState
-	created    int64
+	asked   bool    // since the complaint or objection that stands against the reader
+	letters []int64 // when those were queued that still may bring about what the reader asks for again
+	open    bool    // one of them has not left yet
 }
 
 func readHistory(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string) (history, error) {
-	h := history{newsletter: newsletter}
+	var h history
 	var err error
-	if h.subscription, err = readSubscription(ctx, tx, who, newsletter); err != nil {
+	if who.fresh { // nearly all are, and this costs a tenth
+		h.suppressed, h.since, err = readSuppression(ctx, tx, who)
+	} else {
+		h.subscription, err = readSubscription(ctx, tx, who, newsletter)
+	}
+	if err != nil {
 		return h, err
 	}
-	since := now.Add(-letterWindow).UnixMilli()
-	if h.suppressed != "" {
-		since = min(since, h.since)
+	if h.suppressed == Complained || h.suppressed == Objected {
+		h.asked, err = askedSince(ctx, tx, who, h.since)
+		return h, err
 	}
-	rows, err := tx.QueryContext(ctx, `
-		SELECT kind, newsletter, state, created FROM letters WHERE subscriber = $1 AND created >= $2`, who.id, since)
+	if h.state != "" {
+		err = h.readLetters(ctx, tx, now, who, newsletter)
+	}
+	return h, err
+}
+
+// askedSince looks at the events, for they outlive a sign-up that was deleted unconfirmed.
+func askedSince(ctx context.Context, tx *sql.Tx, who subscriber, since int64) (bool, error) {
+	var n int
+	err := tx.QueryRowContext(ctx, `
+		SELECT COUNT(*) FROM subscribers s JOIN consents c ON c.subscriber = s.id
+		WHERE s.person = $1 AND c.kind = 'requested' AND c.at > $2`, who.person, since).Scan(&n)
 	if err != nil {
-		return h, fmt.Errorf("read past letters: %w", err)
+		return false, fmt.Errorf("read requests since an objection: %w", err)
+	}
+	return n > 0, nil
+}
+
+func (h *history) readLetters(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string) error {
+	rows, err := tx.QueryContext(ctx, `
+		SELECT created, CASE WHEN state = 'sent' THEN 0 ELSE 1 END FROM letters
+		WHERE subscriber = $1 AND newsletter = $2 AND kind = 'confirm' AND expires > $3
+			AND state NOT IN ('failed', 'skipped', 'expired')`, who.id, newsletter, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("read past letters: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var l pastLetter
-		if err := rows.Scan(&l.kind, &l.newsletter, &l.state, &l.created); err != nil {
-			return h, fmt.Errorf("read past letters: %w", err)
+		var created int64
+		var open bool
+		if err := rows.Scan(&created, &open); err != nil {
+			return fmt.Errorf("read past letters: %w", err)
 		}
-		h.letters = append(h.letters, l)
+		if h.ended.Valid && created <= h.ended.Int64 {
+			continue
+		}
+		h.letters = append(h.letters, created)
+		h.open = h.open || open
 	}
 	if err := rows.Err(); err != nil {
-		return h, fmt.Errorf("read past letters: %w", err)
+		return fmt.Errorf("read past letters: %w", err)
 	}
-	return h, nil
+	return nil
 }
 
-// next is the letter that a sign-up gets now, "" for none:
-//   - three letters of all kinds in 14 days, and no more;
+// next is the letter that a sign-up gets, "" for none; when it may leave, and whether, is for allow to say:
 //   - an address that bounced waits 14 days, one that complained or objected gets one letter and no second;
-//   - who reads already gets one link a day;
-//   - who has not confirmed yet gets one letter a day for each newsletter.
+//   - who reads already gets a link;
+//   - who has not confirmed yet gets a letter, unless one is still to leave or was queued within the day.
 func (h history) next(now time.Time) LetterKind {
-	if h.count(now.Add(-letterWindow), func(pastLetter) bool { return true }) >= maxLetters {
-		return ""
-	}
-	yesterday := now.Add(-day)
+	yesterday := now.Add(-day).UnixMilli()
 	switch {
-	case h.suppressed == Bounced && now.Sub(instant(h.since)) < bounceHoldTime:
+	case h.suppressed == Bounced && now.Sub(instant(h.since)) < bounceHoldTime, h.asked:
 		return ""
-	case h.suppressed == Complained || h.suppressed == Objected:
-		if h.count(instant(h.since), func(l pastLetter) bool { return l.kind == ConfirmLetter }) > 0 {
-			return ""
-		}
-		return ConfirmLetter
 	case h.state == Active && h.suppressed == "":
-		if h.count(yesterday, func(l pastLetter) bool { return l.kind == LinkLetter }) > 0 {
-			return ""
-		}
 		return LinkLetter
-	case h.count(yesterday, h.awaits) > 0:
+	case h.open || slices.ContainsFunc(h.letters, func(created int64) bool { return created > yesterday }):
 		return ""
 	}
 	return ConfirmLetter
-}
-
-// awaits says whether this letter may still bring about what the reader asks for again.
-func (h history) awaits(l pastLetter) bool {
-	if l.kind != ConfirmLetter || l.newsletter != h.newsletter || h.ended.Valid && l.created <= h.ended.Int64 {
-		return false
-	}
-	return l.state != LetterFailed && l.state != LetterSkipped && l.state != LetterExpired
-}
-
-func (h history) count(since time.Time, counts func(pastLetter) bool) int {
-	n := 0
-	for _, l := range h.letters {
-		if l.created > since.UnixMilli() && counts(l) {
-			n++
-		}
-	}
-	return n
 }
 
 // Confirm makes the sign-up valid that the token's letter asked about, and lifts a suppression that is older than it: this

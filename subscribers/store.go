@@ -28,22 +28,25 @@ type subscriber struct {
 	language string
 	person   string
 	nonce    int64
+	fresh    bool // enlisted by this transaction
 }
 
 // enlist gives the subscriber of a mailbox, a new one if need be, and locks the row: whatever else happens to this reader
 // waits for our commit.
 func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, now time.Time, a Address, language string) (subscriber, error) {
 	var s subscriber
+	id := migrations.NewKey(now)
 	err := tx.QueryRowContext(ctx, `
 		INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (mailbox) DO UPDATE SET mailbox = excluded.mailbox
 		RETURNING id, address, language, person, nonce`,
-		migrations.NewKey(now), a.Mailed, a.Mailbox, r.keys.Person(a.Mailbox), language, newNonce(), now.UnixMilli()).
+		id, a.Mailed, a.Mailbox, r.keys.Person(a.Mailbox), language, newNonce(), now.UnixMilli()).
 		Scan(&s.id, &s.address, &s.language, &s.person, &s.nonce)
 	if err != nil {
 		return s, fmt.Errorf("enlist subscriber: %w", err)
 	}
+	s.fresh = s.id == id
 	return s, nil
 }
 
@@ -107,6 +110,16 @@ func readSubscription(ctx context.Context, db reader, who subscriber, newsletter
 	return s, nil
 }
 
+func readSuppression(ctx context.Context, db reader, who subscriber) (reason SuppressionReason, since int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT reason, at FROM suppressions WHERE person = $1`, who.person).Scan(&reason, &since)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", 0, fmt.Errorf("read suppression: %w", err)
+	}
+	return reason, since, nil
+}
+
+const maxKnownChoices = 10_000
+
 // choice is the id of a set of topics. Like a wording it is kept before the transaction that refers to it.
 func (r *Registry) choice(ctx context.Context, now time.Time, newsletter, topics string) (int64, error) {
 	key := "choice " + newsletter + " " + topics
@@ -129,7 +142,9 @@ func (r *Registry) choice(ctx context.Context, now time.Time, newsletter, topics
 			return 0, fmt.Errorf("keep choice: %w", err)
 		}
 	}
-	r.known.Store(key, id)
+	if r.choices.Add(1) <= maxKnownChoices { // strangers may ask for every set of topics there is
+		r.known.Store(key, id)
+	}
 	return id, nil
 }
 

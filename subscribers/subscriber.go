@@ -18,6 +18,7 @@ type Reader struct {
 	Language      string         `json:"language"`
 	Created       time.Time      `json:"created"`
 	Suppressed    *Suppression   `json:"suppressed,omitempty"`
+	Disposable    bool           `json:"disposable,omitempty"` // the domain is one for throw-away mailboxes
 	Subscriptions []Subscription `json:"subscriptions"`
 }
 
@@ -98,7 +99,7 @@ func (r *Registry) Show(ctx context.Context, address string) (Reader, error) {
 	if err != nil {
 		return Reader{}, fmt.Errorf("read subscriber: %w", err)
 	}
-	reader.Created = instant(created)
+	reader.Created, reader.Disposable = instant(created), r.flagged(reader.Address)
 	if reason.Valid {
 		reader.Suppressed = &Suppression{SuppressionReason(reason.String), instant(at.Int64), detail.String}
 	}
@@ -153,6 +154,7 @@ type Row struct {
 	ID         int64             `json:"id"`
 	Address    string            `json:"address"`
 	Suppressed SuppressionReason `json:"suppressed,omitempty"`
+	Disposable bool              `json:"disposable,omitempty"` // the domain is one for throw-away mailboxes
 	Subscription
 }
 
@@ -200,6 +202,7 @@ func (r *Registry) listAfter(ctx context.Context, f Filter, last Row) ([]Row, er
 		if err != nil {
 			return nil, fmt.Errorf("list subscribers: %w", err)
 		}
+		row.Disposable = r.flagged(row.Address)
 		page = append(page, row)
 	}
 	if err := rows.Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,19 @@ func (t *throttle) allow(now time.Time, ip netip.Addr) (wait time.Duration, ok b
 	return 0, true
 }
 
+// limited is around every door at which somebody names an address. Too many from one network, or altogether, are told when
+// to come again, before anything is looked at: the answer knows no address.
+func (p *pages) limited(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if wait, ok := p.throttle.allow(p.now(), clientIP(r, p.settings.Proxies)); !ok {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
+			p.fail(w, r, http.StatusTooManyRequests)
+			return
+		}
+		next(w, r)
+	}
+}
+
 // networkOf is what one household or machine has: an IPv4 address, an IPv6 /64.
 func networkOf(ip netip.Addr) netip.Prefix {
 	bits := 64
@@ -68,13 +82,23 @@ func clientIP(req *http.Request, proxies []netip.Prefix) netip.Addr {
 	ip = ip.Unmap()
 	hops := strings.Split(strings.Join(req.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && isProxy(ip, proxies); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := parseHop(hops[i])
 		if err != nil {
 			break
 		}
-		ip = hop.Unmap()
+		ip = hop
 	}
 	return ip
+}
+
+// parseHop reads an address as proxies write it: bare, or with a port as some load balancers do.
+func parseHop(text string) (netip.Addr, error) {
+	text = strings.TrimSpace(text)
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip.Unmap().WithZone(""), nil
+	}
+	hop, err := netip.ParseAddrPort(text)
+	return hop.Addr().Unmap().WithZone(""), err
 }
 
 func isProxy(ip netip.Addr, proxies []netip.Prefix) bool {

@@ -3,6 +3,7 @@ package subscribers
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -63,6 +64,18 @@ func TestClientIP(t *testing.T) {
 		{"127.0.0.1:1", []string{"nonsense"}, "127.0.0.1"},
 		{"203.0.113.5:1", []string{"198.51.100.1"}, "203.0.113.5"}, // not our proxy
 		{"[::ffff:127.0.0.1]:1", []string{"::ffff:203.0.113.9"}, "203.0.113.9"},
+		{"[::ffff:203.0.113.5]:1", []string{"198.51.100.1"}, "203.0.113.5"}, // not our proxy, in another spelling
+		{"127.0.0.1:1", []string{"::ffff:10.1.2.3"}, "10.1.2.3"},            // a proxy's own request
+		{"127.0.0.1:1", []string{"198.51.100.1, ::ffff:10.1.2.3"}, "198.51.100.1"},
+		{"127.0.0.1:1", []string{"203.0.113.9:4711"}, "203.0.113.9"}, // as some load balancers write it
+		{"127.0.0.1:1", []string{"[2001:db8::7]:4711"}, "2001:db8::7"},
+		{"127.0.0.1:1", []string{"198.51.100.1, fe80::1%eth0"}, "fe80::1"},
+		{"127.0.0.1:1", []string{"198.51.100.1, unknown"}, "127.0.0.1"}, // beyond garbage all is made up
+		{"127.0.0.1:1", []string{"198.51.100.1,"}, "127.0.0.1"},
+		{"127.0.0.1:1", []string{"198.51.100.1, 10.0.0.256"}, "127.0.0.1"},
+		{"127.0.0.1:1", []string{"203.0.113.9, 0x7f.1"}, "127.0.0.1"},
+		{"127.0.0.1:1", []string{"198.51.100.1, 203.0.113.9" + strings.Repeat(", 10.0.0.1", 1000)}, "203.0.113.9"},
+		{"127.0.0.1:1", []string{strings.Repeat("10.0.0.1, ", 1000) + "10.0.0.2"}, "10.0.0.1"},
 	}
 	for _, test := range tests {
 		r := &http.Request{RemoteAddr: test.remote, Header: http.Header{"X-Forwarded-For": test.header}}

@@ -241,6 +241,8 @@ func registrySettings(c *Config) subscribers.Settings {
 	s := subscribers.Settings{
 		BaseURL: c.BaseURL, Language: c.Language, ConfirmWithin: c.ConfirmWithin, Proxies: c.TrustedProxies(),
 		IPs: ipPolicy(c.Retention), Retention: retentionOf(c),
+		PerNetwork: c.SignUps.PerNetwork, Flood: c.SignUps.Flood, MinFill: c.SignUps.MinFill,
+		Disposable: subscribers.Policy(c.SignUps.Disposable), DisposableDomains: c.SignUps.Domains,
 		Publisher: subscribers.Publisher{
 			Name: c.Publisher.Name, Paper: c.Publisher.Paper, Address: c.Publisher.Address, Email: c.Publisher.Email,
 			Responsible: c.Publisher.Responsible, PrivacyURL: c.Publisher.PrivacyURL, ImprintURL: c.Publisher.ImprintURL,

@@ -55,6 +55,20 @@ func (c checker) general(config *Config) {
 		c.reportf("templates", "expected a folder, there is none at %s", config.Templates)
 	}
 	c.networks("proxies", config.Proxies)
+	c.signUps(config.SignUps)
+}
+
+func (c checker) signUps(s SignUps) {
+	c.oneOf("signups.disposable", s.Disposable, "refuse", "flag", "allow")
+	if s.PerNetwork < 1 {
+		c.reportf("signups.per_network", "expected a number of 1 or more, got %d", s.PerNetwork)
+	}
+	if s.Flood < 1 {
+		c.reportf("signups.flood", "expected a number of 1 or more, got %d", s.Flood)
+	}
+	if s.MinFill < 0 || s.MinFill > time.Minute {
+		c.reportf("signups.min_fill", "expected a duration of at most a minute, got %v", s.MinFill)
+	}
 }
 
 // baseURL must be the root of a host: links in mails are base_url and a path, and tokens in them want TLS on the way.

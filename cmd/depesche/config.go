@@ -55,6 +55,7 @@ type Config struct {
 	// ConfirmWithin is how long a reader may take to confirm; what was not confirmed is deleted afterwards. Default 7d.
 	ConfirmWithin time.Duration `key:"confirm_within"`
 
+	SignUps     SignUps      `section:"signups_"`
 	Publisher   Publisher    `section:"publisher_"`
 	Senders     Senders      `section:"senders_"`
 	SMTP        SMTP         `section:"smtp_"`
@@ -74,6 +75,24 @@ type Config struct {
 
 	// Warnings are what works but should not stay, a line each: secrets others can read, addresses that cannot exist.
 	Warnings []string `key:"-"`
+}
+
+// SignUps is what protects people from sign-ups they did not ask for. To one address goes at most one confirmation a day and
+// three letters in 14 days, which is not for configuring.
+type SignUps struct {
+	// PerNetwork is how many sign-ups one IPv4 address or IPv6 /64 may send a minute. Default 10.
+	PerNetwork int `key:"per_network"`
+	// Flood is the number of sign-ups a minute, from everywhere, above which letters wait and somebody is alerted. Default 300.
+	Flood int `key:"flood"`
+	// MinFill is the time below which nobody can have filled in the form. Default 2s.
+	MinFill time.Duration `key:"min_fill"`
+	// Disposable is what becomes of addresses with throw-away domains: refuse, flag or allow. Default flag.
+	Disposable string `key:"disposable"`
+	// DisposableFile lists such domains besides the built-in ones, one a line; "!domain" is none after all. Default none.
+	DisposableFile string `key:"disposable_file"`
+
+	// Domains are the lines of DisposableFile.
+	Domains []string `key:"-"`
 }
 
 // Publisher is who answers for the newsletter: printed in every mail (DDG § 5, MStV § 18 (2)).
@@ -358,6 +377,7 @@ func LoadConfig(path string, environ []string) (*Config, error) {
 	d.overlay(c)
 	c.resolvePaths()
 	c.readSecrets(d)
+	c.readDisposable(d)
 	c.setDefaults()
 	c.validate(d.report)
 	c.warnOfExposedSecrets(d)
@@ -384,6 +404,10 @@ func (c *Config) setDefaults() {
 	if c.Proxies == nil {
 		c.Proxies = []string{"127.0.0.0/8", "::1"}
 	}
+	fill(&c.SignUps.PerNetwork, 10)
+	fill(&c.SignUps.Flood, 300)
+	fill(&c.SignUps.MinFill, 2*time.Second)
+	fill(&c.SignUps.Disposable, "flag")
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
 	fill(&c.Publisher.Paper, c.Publisher.Name)
 
@@ -460,7 +484,7 @@ func (c *Config) beside(path string) string {
 }
 
 func (c *Config) resolvePaths() {
-	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.SMTP.PasswordFile} {
+	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.SMTP.PasswordFile, &c.SignUps.DisposableFile} {
 		*path = c.beside(*path)
 	}
 	if !c.Database.PostgreSQL() {
@@ -483,6 +507,18 @@ func (c *Config) readSecrets(d *document) {
 	if file != "" {
 		c.SMTP.Password = Secret(c.readSecret(d, "smtp.password_file", file))
 	}
+}
+
+// readDisposable reads the paper's own list of throw-away domains.
+func (c *Config) readDisposable(d *document) {
+	if c.SignUps.DisposableFile == "" {
+		return
+	}
+	text, err := os.ReadFile(c.SignUps.DisposableFile)
+	if err != nil {
+		d.report("signups.disposable_file", fmt.Sprintf("cannot be read: %v", err))
+	}
+	c.SignUps.Domains = strings.Split(string(text), "\n")
 }
 
 func (c *Config) readSecret(d *document, key, file string) string {

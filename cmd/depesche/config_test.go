@@ -76,6 +76,7 @@ func TestLoadConfigFillsInDefaults(t *testing.T) {
 	want := &Config{
 		BaseURL: "https://newsletter.talbote.de", Database: DSN(dir + "/depesche.db"), Keys: dir + "/depesche.keys", Journal: dir,
 		Language: "de", Listen: "127.0.0.1:8080", Proxies: []string{"127.0.0.0/8", "::1"}, ConfirmWithin: 168 * time.Hour,
+		SignUps: SignUps{PerNetwork: 10, Flood: 300, MinFill: 2 * time.Second, Disposable: "flag"},
 		Publisher: Publisher{
 			Name: "Talbote Verlag GmbH", Address: "Am Markt 3, 99999 Ahornfurt", Email: "redaktion@talbote.de",
 			Responsible: "Jana Reuter", PrivacyURL: "https://www.talbote.de/datenschutz",

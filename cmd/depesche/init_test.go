@@ -109,7 +109,7 @@ func TestInitCommentsOutWhatIsValid(t *testing.T) {
 	all := regexp.MustCompile(`(?m)^( *)#((?:- )?[a-z_]+:)`).ReplaceAllString(string(text), "$1$2")
 	all = strings.NewReplacer("…", "talbote.de", "templates: templates", "templates: .").Replace(all)
 	// Either, or: what stands beside its alternative.
-	all = regexp.MustCompile(`(?m)^ *(path|password_file|database_file): .*\n`).ReplaceAllString(all, "")
+	all = regexp.MustCompile(`(?m)^ *(path|password_file|database_file|disposable_file): .*\n`).ReplaceAllString(all, "")
 	if err := os.WriteFile(file, []byte(all), 0o600); err != nil {
 		t.Fatal(err)
 	}

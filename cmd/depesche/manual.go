@@ -66,6 +66,33 @@ func manual() []setting {
 			"How long a sign-up can be confirmed; afterwards it is deleted. Durations: 15m, 72h, 7d.",
 		},
 
+		{"signups", "", "Was Menschen vor Anmeldungen schützt, die andere in ihrem Namen abschicken.", "What protects people from sign-ups that others send in their name."},
+		{
+			"signups.per_network", "10",
+			"So viele Anmeldungen in der Minute nimmt depesche aus einem Netz an (IPv4-Adresse oder IPv6-/64).",
+			"How many sign-ups a minute are taken from one network (IPv4 address or IPv6 /64).",
+		},
+		{
+			"signups.flood", "300",
+			"Ab so vielen in der Minute, von überall, warten Bestätigungsmails, und jemand wird alarmiert.",
+			"Above so many a minute, from everywhere, confirmations wait and somebody is alerted.",
+		},
+		{
+			"signups.min_fill", "2s",
+			"Wer das Formular schneller ausfüllt, ist ein Automat.",
+			"Who fills in the form faster is a robot.",
+		},
+		{
+			"signups.disposable", "flag",
+			"Wegwerfadressen: refuse (ablehnen), flag (in Listen zeigen) oder allow (nicht beachten).",
+			"Throw-away addresses: refuse, flag (lists show them) or allow.",
+		},
+		{
+			"signups.disposable_file", "disposable.txt",
+			"Weitere Anbieter von Wegwerfadressen, eine Domain je Zeile; „!domain“ nimmt eine mitgelieferte aus.",
+			"More providers of throw-away addresses, a domain a line; \"!domain\" exempts a built-in one.",
+		},
+
 		{
 			"publisher", "",
 			"Wer den Newsletter verantwortet. Das steht in jeder Mail (DDG § 5, MStV § 18 Abs. 2).",

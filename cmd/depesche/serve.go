@@ -15,6 +15,7 @@ import (
 
 	"depesche/newsletter"
 	"depesche/newsletter/smtp"
+	"depesche/subscribers"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -57,6 +58,7 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 	var beside sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	beside.Go(func() { a.sendLetters(ctx, h) })
+	beside.Go(func() { a.admit(ctx, h) })
 	beside.Go(func() { a.keepSealing(ctx, h) })
 	context.AfterFunc(ctx, func() {
 		grace, done := context.WithTimeout(context.WithoutCancel(ctx), 8*time.Second)
@@ -72,6 +74,57 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 	return fmt.Errorf("serve readers' pages: %w", err)
 }
 
+// admit decides about sign-ups as they come in, and looks now and then for those another process has left.
+func (a *app) admit(ctx context.Context, h *house) {
+	look := time.NewTicker(3 * time.Second)
+	defer look.Stop()
+	for {
+		if err := h.registry.Admit(ctx); err != nil && ctx.Err() == nil {
+			h.log.Error("decide about sign-ups", "error", err)
+			if !wait(ctx, time.Second) {
+				return
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.registry.Arrivals():
+			if !wait(ctx, gather) {
+				return
+			}
+		case <-look.C:
+		}
+	}
+}
+
+// gather is how long a sign-up that was answered waits for others to be decided with: a commit each would cost more than all
+// the rest.
+const gather = 50 * time.Millisecond
+
+// watchFlood tells a person when so many sign-ups come that letters wait, and when that is over.
+func (a *app) watchFlood(ctx context.Context, h *house) {
+	flood, ended, err := h.registry.WatchFlood(ctx, a.now())
+	switch {
+	case err != nil && ctx.Err() == nil:
+		h.log.Error("watch for a flood", "error", err)
+	case flood != nil:
+		a.alert(ctx, h, h.describeFlood(flood))
+	case ended:
+		a.alert(ctx, h, "the flood of sign-ups is over: letters leave again")
+	}
+}
+
+// describeFlood is what an editor must know of a flood.
+func (h *house) describeFlood(f *subscribers.Flood) string {
+	since := h.newsroom.InZone(f.Began).Format("2006-01-02 15:04")
+	if f.ByEditor {
+		return fmt.Sprintf("letters are held by an editor since %s ('depesche release --letters')", since)
+	}
+	return fmt.Sprintf("a flood of sign-ups since %s, %d in its worst minute, the limit is %d: letters wait until it is over"+
+		" ('depesche release --letters' lets them leave now, 'depesche hold --letters' keeps them)", since, f.Peak, h.config.SignUps.Flood)
+}
+
 // sendLetters sends letters as they are queued, and looks for retries every few seconds. A relay that refuses us is
 // reported once, not every few seconds.
 func (a *app) sendLetters(ctx context.Context, h *house) {
@@ -79,6 +132,7 @@ func (a *app) sendLetters(ctx context.Context, h *house) {
 	defer retry.Stop()
 	told := ""
 	for {
+		a.watchFlood(ctx, h)
 		tally, err := h.newsroom.DispatchLetters(ctx, newsletter.Options{Now: a.now})
 		problem := strings.Join(tally.Alerts, "; ")
 		if err != nil && ctx.Err() == nil {

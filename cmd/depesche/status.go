@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"depesche/newsletter"
+	"depesche/subscribers"
 )
 
 // stale is how old the newest digest of a daily newsletter may be before somebody should look (H24).
@@ -19,6 +20,7 @@ type status struct {
 	Newsletters []newsletterStatus       `json:"newsletters"`
 	Sources     []newsletter.SourceState `json:"sources"`
 	Letters     int                      `json:"letters_due"`
+	Flood       *subscribers.Flood       `json:"flood,omitempty"` // letters wait
 	Problems    []string                 `json:"problems"`
 }
 
@@ -34,7 +36,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "How the house stands: readers, last and next digests, sources, what needs a person",
 		Long: `Lists the newsletters with their readers, last and next digest, the sources with their last visit, and what needs a person:
-doubtful deliveries, held digests, missed days. The exit status is 6 if there is such a thing.`,
+doubtful deliveries, held digests, missed days, a flood of sign-ups. The exit status is 6 if there is such a thing.`,
 		Example: `  depesche status --json`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -94,6 +96,12 @@ func (h *house) status(c *cobra.Command, now time.Time) (s status, err error) {
 			whom = "nothing is sent to " + p.Scope
 		}
 		s.Problems = append(s.Problems, fmt.Sprintf("%s until %s: %s", whom, h.newsroom.InZone(p.Until).Format("15:04"), clean(p.Reason)))
+	}
+	if s.Flood, err = h.registry.Flood(ctx); err != nil {
+		return s, err
+	}
+	if s.Flood != nil {
+		s.Problems = append(s.Problems, h.describeFlood(s.Flood))
 	}
 	s.Letters, err = h.registry.LettersDue(ctx)
 	return s, err

@@ -47,7 +47,11 @@ func (a *app) subscriberListCommand() *cobra.Command {
 				if a.json {
 					return encoder.Encode(row)
 				}
-				_, err := fmt.Fprintf(a.stdout, "%s\t%s\t%s\t%s\n", clean(row.Address), row.Newsletter, row.State, strings.Join(row.Topics, ","))
+				remark := ""
+				if row.Disposable {
+					remark = "\tthrow-away address"
+				}
+				_, err := fmt.Fprintf(a.stdout, "%s\t%s\t%s\t%s%s\n", clean(row.Address), row.Newsletter, row.State, strings.Join(row.Topics, ","), remark)
 				return err
 			})
 		},
@@ -85,6 +89,9 @@ func printReader(w io.Writer, r subscribers.Reader) {
 	fmt.Fprintf(w, "%s (%d), %s, since %s\n", clean(r.Address), r.ID, r.Language, r.Created.Format(time.DateTime))
 	if r.Suppressed != nil {
 		fmt.Fprintf(w, "  SUPPRESSED: %s, %s\n", r.Suppressed.Reason, r.Suppressed.At.Format(time.DateTime))
+	}
+	if r.Disposable {
+		fmt.Fprintln(w, "  a throw-away address, by its domain")
 	}
 	for _, s := range r.Subscriptions {
 		fmt.Fprintf(w, "  %s: %s, topics %s\n", s.Newsletter, s.State, strings.Join(s.Topics, ", "))

@@ -63,6 +63,7 @@ senders:
   newsletter: {from: morgen@talbote.test}
   letter: {from: leserservice@talbote.test}
 smtp: {host: 127.0.0.1, port: 1, tls: none}
+signups: {min_fill: 1ms}
 sources:
   - {name: wire, path: wire, rights: teaser, pictures: yes}
 topics:
@@ -194,11 +195,46 @@ func (n *town) serve(now string) {
 		if err := command.Wait(); err != nil {
 			n.t.Errorf("serve ended with %v\n%s", err, &log)
 		}
-		if strings.Contains(log.String(), "@reader.test") {
-			n.t.Errorf("an address is in the log:\n%s", &log)
-		}
+		n.wantNoSecrets("the log of serve", log.String())
 	})
 }
+
+// wantNoSecrets wants a log to hold nothing that belongs to a reader: no address, not even the part before the @, and no
+// token of any link that was mailed; and no password or key of the house.
+func (n *town) wantNoSecrets(what, log string) {
+	n.t.Helper()
+	if strings.Contains(log, "@reader.test") {
+		n.t.Errorf("an address is in %s:\n%s", what, log)
+	}
+	secrets := map[string]bool{}
+	for _, mail := range n.mailbox.Messages() {
+		local, _, _ := strings.Cut(mail.To, "@")
+		secrets[mail.To], secrets[local+"@"], secrets[local+"%40"] = true, true, true
+		for _, token := range mailedToken.FindAllStringSubmatch(mail.Text, -1) {
+			secrets[token[1]] = true
+		}
+	}
+	keys, err := os.ReadFile(filepath.Join(n.folder, "depesche.keys"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for word := range strings.FieldsSeq(string(keys)) {
+		secrets[word] = len(word) > 20
+	}
+	for _, variable := range n.environ {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasSuffix(name, "PASSWORD") {
+			secrets[value] = true
+		}
+	}
+	for secret, is := range secrets {
+		if is && strings.Contains(log, secret) {
+			n.t.Errorf("%q is in %s:\n%s", secret, what, log)
+		}
+	}
+}
+
+// mailedToken finds what follows purpose and newsletter in a link.
+var mailedToken = regexp.MustCompile(`https?://\S+/([A-Za-z0-9_-]{44})\b`)
 
 // signUp takes a reader through form, letter and button.
 func (n *town) signUp(address string, topics ...string) {

@@ -132,6 +132,43 @@ CREATE TABLE accesses (
 	person  TEXT   NOT NULL  -- '' where it was the whole list
 );
 
+-- A sign-up as it was dropped into the box: kept before the answer, gone as soon as it is decided about.
+CREATE TABLE slips (
+	id          BIGINT NOT NULL PRIMARY KEY,
+	at          BIGINT NOT NULL,
+	address     TEXT   NOT NULL, -- as it is mailed
+	newsletter  TEXT   NOT NULL,
+	choice      BIGINT NOT NULL,
+	wording     TEXT   NOT NULL, -- hash of the words shown
+	particulars TEXT   NOT NULL  -- JSON, without the address
+);
+
+-- When a letter was or will be mailed to a person: what the limits count, by HMAC, so that it outlives sign-ups deleted
+-- meanwhile. Forgotten after a fortnight.
+CREATE TABLE postmarks (
+	person TEXT   NOT NULL,
+	kind   TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link')),
+	at     BIGINT NOT NULL,
+	PRIMARY KEY (person, kind, at)
+);
+CREATE INDEX postmarks_at ON postmarks (at);
+
+-- How many sign-ups came in a minute (of unix time).
+CREATE TABLE arrivals (
+	minute BIGINT NOT NULL PRIMARY KEY,
+	count  BIGINT NOT NULL
+);
+
+-- While one has not ended, no letter is claimed.
+CREATE TABLE floods (
+	began  BIGINT NOT NULL PRIMARY KEY,
+	cause  TEXT   NOT NULL CHECK (cause IN ('arrivals', 'editor')),
+	peak   BIGINT NOT NULL, -- sign-ups in its worst minute
+	told   BIGINT,          -- when somebody was alerted
+	ended  BIGINT,
+	lifted BIGINT           -- when an editor ended it
+);
+
 -- ---- newsletter: what comes in ----------------------------------------------------------------------------------
 
 -- How the last look at a source ended.
