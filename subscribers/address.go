@@ -53,6 +53,8 @@ func (e AddressError) Error() string {
 		return "address: the domain has no dot"
 	case ErrTooLong:
 		return "address: it is too long"
+	case ErrSame:
+		return "address: it is the one the reader has"
 	}
 	return "address: " + string(e)
 }

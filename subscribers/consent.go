@@ -33,6 +33,7 @@ type Visit struct {
 	Page    string     // where the form stood
 	IP      netip.Addr // recorded as Settings.IPs says
 	Wording string     // hash of the words that were shown; "" means those shown now
+	Unknown string     // what a box says it showed, where these are no words we know; Wording is "" then
 }
 
 // Channel is the way by which a reader left.
@@ -66,9 +67,10 @@ type Particulars struct {
 	Topics    []string `json:"topics,omitempty"`
 	Page      string   `json:"page,omitempty"`
 	IP        string   `json:"ip,omitempty"`
-	How       string   `json:"how,omitempty"`        // the channel of a withdrawal, the reason of an erasure
-	MessageID string   `json:"message_id,omitempty"` // of the letter
-	Reply     string   `json:"reply,omitempty"`      // the server's, to the letter
+	How       string   `json:"how,omitempty"`             // the channel of a withdrawal, the reason of an erasure
+	MessageID string   `json:"message_id,omitempty"`      // of the letter
+	Reply     string   `json:"reply,omitempty"`           // the server's, to the letter
+	Unknown   string   `json:"unknown_wording,omitempty"` // what a box says it showed, and nobody here knows: a hash, or "none given"
 }
 
 // event is a consent event before it is written.

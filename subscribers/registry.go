@@ -39,6 +39,12 @@ type Settings struct {
 	PerMinute     int            // sign-ups a minute altogether; 6,000 if zero
 	Proxies       []netip.Prefix // whose X-Forwarded-For is believed
 	IPs           IPPolicy       // what a consent event remembers of the network address; truncated if empty
+	Origins       []string       // of the paper's pages (https://www.paper.example), whose boxes may be answered in place
+
+	// Rates are how many articles a day each topic of a newsletter brought lately; nil if nobody measures.
+	Rates func(ctx context.Context, now time.Time, newsletter string) (map[string]float64, error)
+	// Sample is the path of the newsletter's last digest on the web, "" if there is none; nil if there never is.
+	Sample func(ctx context.Context, newsletter string) (string, error)
 }
 
 // Publisher is who is responsible, as law wants it named (DDG § 5, MStV § 18).
@@ -50,7 +56,12 @@ type Publisher struct {
 	Responsible string // for the content: name and address
 	PrivacyURL  string
 	ImprintURL  string
-	Colour      string // #rrggbb
+	LogoFile    string // a picture for the head of every page, "" for none
+
+	Colour         string // #rrggbb
+	ColourText     string // what is written on it; black or white if empty
+	LinkColour     string // by day; the style sheet's if empty
+	LinkColourDark string // by night; the style sheet's if empty
 }
 
 // Newsletter is what readers can sign up for.
@@ -59,7 +70,9 @@ type Newsletter struct {
 	Title    string
 	Promise  string // one line: what it brings and when
 	Language string
-	Topics   []Topic // in the order in which readers see them
+	Topics   []Topic           // in the order in which readers see them
+	Promises map[string]string // by topic: one line on what it brings
+	Zone     *time.Location    // in which a pause ends; UTC if nil
 }
 
 // Topic is one choice of a newsletter.

@@ -34,6 +34,9 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	if err != nil {
 		return err
 	}
+	if s.Wording == "" && s.Unknown == "" {
+		s.Wording = r.views.boxes[n.Slug].Hash
+	}
 	if err := r.keepForm(ctx, now, n, s.Wording); err != nil {
 		return err
 	}
@@ -43,9 +46,6 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	choice, err := r.choice(ctx, now, n.Slug, topics)
 	if err != nil {
 		return err
-	}
-	if s.Wording == "" {
-		s.Wording = r.views.boxes[n.Slug].Hash
 	}
 	var queued LetterKind
 	err = r.tx(ctx, func(tx *sql.Tx) error {
@@ -61,13 +61,15 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 // keepForm sees to it that the form's words are stored: the current ones, or older ones that somebody used before.
 func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, hash string) error {
 	if hash == "" {
-		return r.keep(ctx, now, r.views.boxes[n.Slug])
+		return nil // nobody knows them
 	}
-	if w := r.views.forms[n.Slug]; w.Hash == hash {
-		return r.keep(ctx, now, w)
+	for _, w := range []Wording{r.views.forms[n.Slug], r.views.boxes[n.Slug], r.views.boxes[""]} {
+		if w.Hash == hash {
+			return r.keep(ctx, now, w)
+		}
 	}
 	var found int
-	err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM wordings WHERE hash = $1 AND kind = 'form'`, hash).Scan(&found)
+	err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM wordings WHERE hash = $1 AND kind IN ('form', 'box')`, hash).Scan(&found)
 	if err != nil {
 		return fmt.Errorf("look for wording: %w", err)
 	}
@@ -79,7 +81,7 @@ func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, ha
 
 func (s SignUp) event(r *Registry, n Newsletter, topics string) event {
 	return event{Requested, n.Slug, s.Wording, Particulars{
-		Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP),
+		Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP), Unknown: s.Unknown,
 	}}
 }
 
@@ -207,7 +209,7 @@ func (h history) next(now time.Time) LetterKind {
 
 // awaits says whether this letter may still bring about what the reader asks for again.
 func (h history) awaits(l pastLetter) bool {
-	if l.kind != ConfirmLetter || l.newsletter != h.newsletter || h.ended.Valid && l.created <= h.ended.Int64 {
+	if l.kind != ConfirmLetter && l.kind != ChangeLetter || l.newsletter != h.newsletter || h.ended.Valid && l.created <= h.ended.Int64 {
 		return false
 	}
 	return l.state != LetterFailed && l.state != LetterSkipped && l.state != LetterExpired
@@ -232,7 +234,7 @@ func (r *Registry) Confirm(ctx context.Context, now time.Time, newsletter, token
 		return err
 	}
 	n, _ := r.settings.newsletter(newsletter)
-	words, err := r.views.confirmWording(n, q.topics)
+	words, err := r.views.confirmWording(n, q.topics, q.moves != 0)
 	if err != nil {
 		return err
 	}
@@ -276,6 +278,9 @@ func (r *Registry) confirm(ctx context.Context, tx *sql.Tx, now time.Time, q req
 	if _, err = tx.ExecContext(ctx, `DELETE FROM suppressions WHERE person = $1`, q.who.person); err != nil {
 		return fmt.Errorf("lift suppression: %w", err)
 	}
+	if q.moves != 0 {
+		return r.moved(ctx, tx, now, q, e.newsletter)
+	}
 	return nil
 }
 
@@ -285,6 +290,7 @@ type request struct {
 	choice           int64
 	topics           string
 	created, expires int64
+	moves            int64 // the subscriber whose place this one takes, 0 for nobody
 }
 
 // errConfirmed says that a sign-up needs no confirmation any more.
@@ -305,9 +311,9 @@ func (r *Registry) request(ctx context.Context, db reader, newsletter, token str
 		return q, err
 	}
 	err = db.QueryRowContext(ctx, `
-		SELECT l.choice, c.topics, l.created, l.expires FROM letters l JOIN choices c ON c.id = l.choice
-		WHERE l.subscriber = $1 AND l.newsletter = $2 AND l.kind = 'confirm' AND l.nonce = $3`, id, newsletter, nonce).
-		Scan(&q.choice, &q.topics, &q.created, &q.expires)
+		SELECT l.choice, c.topics, l.created, l.expires, COALESCE(l.moves, 0) FROM letters l JOIN choices c ON c.id = l.choice
+		WHERE l.subscriber = $1 AND l.newsletter = $2 AND l.kind IN ('confirm', 'change') AND l.nonce = $3`, id, newsletter, nonce).
+		Scan(&q.choice, &q.topics, &q.created, &q.expires, &q.moves)
 	if errors.Is(err, sql.ErrNoRows) {
 		return q, ErrExpired
 	}
