@@ -168,8 +168,11 @@ func (r *Registry) scanLetter(rows *sql.Rows) (Letter, LetterState, error) {
 		l.Language = n.Language
 	}
 	purpose, nonce := ToConfirm, letterNonce
-	if l.Kind == LinkLetter {
+	switch l.Kind {
+	case LinkLetter:
 		purpose, nonce = ToPrefer, subscriberNonce
+	case DataLetter:
+		purpose = ToData
 	}
 	l.Action = r.Link(purpose, l.Newsletter)
 	l.Token = r.keys.Token(purpose, l.Subscriber, l.Newsletter, nonce)

@@ -71,6 +71,8 @@ func (p *pages) measure(ctx context.Context, now time.Time, newsletter string) m
 	if p.measures.known == nil {
 		p.measures.known = map[string]measure{}
 	}
-	p.measures.known[newsletter] = m
+	if len(m.rates) > 0 && m.sample != "" { // a new paper asks again
+		p.measures.known[newsletter] = m
+	}
 	return m
 }

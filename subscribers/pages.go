@@ -49,6 +49,10 @@ func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
 		"POST /pause/{newsletter}/{token}":          p.own(p.paused),
 		"GET /address/{newsletter}/{token}":         p.addressPage,
 		"POST /address/{newsletter}/{token}":        p.own(p.addressChanged),
+		"GET /data/{newsletter}/{token}":            p.askDataPage,
+		"POST /data/{newsletter}/{token}":           p.own(p.dataAsked),
+		"GET /my-data/{newsletter}/{token}":         p.dataPage,
+		"POST /my-data/{newsletter}/{token}":        p.own(p.dataWanted),
 		"GET /unsubscribe/{newsletter}/{token}":     p.unsubscribePage,
 		"POST /unsubscribe/{newsletter}/{token}":    p.unsubscribed,
 		"OPTIONS /unsubscribe/{newsletter}/{token}": p.unsubscribeOptions,
@@ -423,6 +427,7 @@ func (p *pages) showPreferences(w http.ResponseWriter, r *http.Request, status i
 	data.Newsletter, data.Topics = n, n.boxes(h.topics)
 	data.Masked = Address{Mailed: h.who.address}.Masked()
 	data.Leave, data.Pause, data.Move = p.path(ToUnsubscribe, slug, h.who), p.path(ToPause, slug, h.who), p.path(ToMove, slug, h.who)
+	data.Data = p.path(ToAskData, slug, h.who)
 	data.Paused = p.views.pausedUntil(n, h.paused)
 	p.measured(r.Context(), p.now(), &data)
 	words, err := p.views.preferences(n)
@@ -497,6 +502,9 @@ func (p *pages) unsubscribed(w http.ResponseWriter, r *http.Request) {
 	}
 	n, _ := p.settings.newsletter(slug)
 	data := view{Newsletter: n}
+	if how == ByPage && h.who.address != "" {
+		data.Data = p.path(ToAskData, slug, h.who)
+	}
 	if how == ByPage && h.canResume(p.now()) {
 		data.Resume = p.path(ToResume, slug, h.who)
 	}

@@ -43,6 +43,11 @@ type Settings struct {
 
 	// Rates are how many articles a day each topic of a newsletter brought lately; nil if nobody measures.
 	Rates func(ctx context.Context, now time.Time, newsletter string) (map[string]float64, error)
+	// Data is everything that is kept about the person with that address, as JSON and as a page that needs nothing else; nil if the
+	// page "my data" cannot give it.
+	Data func(ctx context.Context, now time.Time, address, language string) (asJSON, asPage []byte, err error)
+	// Erase deletes everything that names the person with that address; nil if the page cannot.
+	Erase func(ctx context.Context, now time.Time, address string) error
 	// Sample is the path of the newsletter's last digest on the web, "" if there is none; nil if there never is.
 	Sample func(ctx context.Context, newsletter string) (string, error)
 }

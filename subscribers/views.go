@@ -50,6 +50,8 @@ type view struct {
 	Snippet     string        // the box, to be copied
 	Box         template.HTML // the box itself: made by our own template
 	Origins     []string
+	CanFetch    bool
+	CanErase    bool
 	Code        int // HTTP status
 }
 
@@ -62,7 +64,7 @@ type box struct {
 }
 
 var pageNames = []string{
-	"form", "embed", "sent", "confirm", "confirmed", "preferences", "pause", "address", "unsubscribe", "unsubscribed", "resumed", "error",
+	"form", "embed", "sent", "confirm", "confirmed", "preferences", "pause", "address", "data", "my-data", "erased", "unsubscribe", "unsubscribed", "resumed", "error",
 }
 
 // parseViews parses every page in both languages and shows each once, so that an error is found when the process starts.
@@ -142,23 +144,25 @@ func (v *views) confirmWording(n Newsletter, topics string, moved bool) (Wording
 }
 
 func (v *views) preferences(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "preferences", view{Newsletter: n, Topics: n.boxes("")})
+	return v.wording(OnPage, "preferences", view{
+		Newsletter: n, Topics: n.boxes(""), Pause: "/pause", Move: "/address", Data: "/data", Leave: "/unsubscribe",
+	})
 }
 
 func (v *views) pause(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "pause", view{Newsletter: n})
+	return v.wording(OnPage, "pause", view{Newsletter: n, Preferences: "/preferences"})
 }
 
 func (v *views) address(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "address", view{Newsletter: n})
+	return v.wording(OnPage, "address", view{Newsletter: n, Masked: "…", Preferences: "/preferences"})
 }
 
 func (v *views) unsubscribe(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "unsubscribe", view{Newsletter: n})
+	return v.wording(OnPage, "unsubscribe", view{Newsletter: n, Preferences: "/preferences"})
 }
 
 func (v *views) unsubscribed(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "unsubscribed", view{Newsletter: n, Resume: "/resume"})
+	return v.wording(OnPage, "unsubscribed", view{Newsletter: n, Resume: "/resume", Data: "/data"})
 }
 
 // boxes are all topics of a newsletter, those of the comma-separated list ticked.

@@ -224,6 +224,7 @@ func (h *house) furnish(ctx context.Context) (err error) {
 		return h.newsroom.Rates(ctx, now, slug)
 	}
 	forPages.Sample = func(ctx context.Context, slug string) (string, error) { return h.newsroom.Sample(ctx, slug) }
+	forPages.Data = h.personalData
 	if h.registry, err = subscribers.New(h.db, h.keys, texts, forPages); err != nil {
 		return usageError(err)
 	}

@@ -92,7 +92,7 @@ CREATE TABLE letters (
 	id         BIGINT NOT NULL PRIMARY KEY,
 	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
 	newsletter TEXT   NOT NULL,
-	kind       TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link')),
+	kind       TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link', 'data')),
 	choice     BIGINT REFERENCES choices (id),
 	nonce      BIGINT NOT NULL,
 	created    BIGINT NOT NULL,
@@ -319,6 +319,7 @@ WHERE s.address IS NOT NULL
 	AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person AND x.at >= l.created)
 	AND CASE l.kind
 		WHEN 'link' THEN p.state = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
+		WHEN 'data' THEN NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
 		ELSE p.state = 'pending'
 			OR (p.state = 'active' AND EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person))
 	END;
