@@ -1,35 +1,35 @@
 // The box answers in place. Without this script, or if the answer cannot be had, the form is sent like any other.
 (function () {
 	"use strict";
+	var count = 0;
 
-	function say(form, text) {
-		var answer = form.parentNode.querySelector(".depesche-answer");
-		if (!answer) {
-			answer = document.createElement("p");
-			answer.className = "depesche-answer";
-			answer.setAttribute("role", "status");
-			answer.tabIndex = -1;
-			form.parentNode.insertBefore(answer, form.nextSibling);
+	// part is the element with that class, made after another one if it is not there.
+	function part(box, name, after) {
+		var found = box.querySelector("." + name);
+		if (!found) {
+			found = document.createElement("p");
+			found.className = name;
+			found.tabIndex = -1;
+			after.parentNode.insertBefore(found, after.nextSibling);
 		}
-		if (!answer.id) answer.id = "depesche-answer-" + document.querySelectorAll(".depesche-answer[id]").length;
-		answer.textContent = text;
-		return answer;
+		return found;
 	}
 
-	function mark(form, answer, wrong) {
+	// complain says beside the field what is wrong with it; with "" it takes that back.
+	function complain(form, text) {
 		var field = form.querySelector("input[type=email]");
-		if (wrong) {
-			field.setAttribute("aria-invalid", "true");
-			field.setAttribute("aria-describedby", answer.id);
-			field.focus();
-		} else {
+		var error = part(form, "depesche-error", field.closest("label") || field);
+		error.textContent = text;
+		if (!text) {
+			error.remove();
 			field.removeAttribute("aria-invalid");
 			field.removeAttribute("aria-describedby");
+			return;
 		}
-	}
-
-	function plainly(form) {
-		HTMLFormElement.prototype.submit.call(form);
+		error.id = error.id || "depesche-error-" + ++count;
+		field.setAttribute("aria-invalid", "true");
+		field.setAttribute("aria-describedby", error.id);
+		field.focus();
 	}
 
 	document.addEventListener("submit", function (event) {
@@ -47,16 +47,18 @@
 			credentials: "omit"
 		}).then(function (response) {
 			return response.json().then(function (said) {
+				var wrong = response.status === 422, answer = part(form.parentNode, "depesche-answer", form);
 				form.removeAttribute("aria-busy");
-				var answer = say(form, said.text);
-				mark(form, answer, response.status === 422);
+				answer.setAttribute("role", "status");
+				answer.textContent = wrong ? "" : said.text;
+				complain(form, wrong ? said.text : "");
 				if (!response.ok) return;
 				form.hidden = true;
 				answer.focus();
 			});
 		}).catch(function () {
 			form.removeAttribute("aria-busy");
-			plainly(form);
+			HTMLFormElement.prototype.submit.call(form);
 		});
 	});
 })();
