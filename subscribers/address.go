@@ -57,6 +57,8 @@ func (e AddressError) Error() string {
 		return "address: it is too long"
 	case ErrDisposable:
 		return "address: its domain gives mailboxes to throw away"
+	case ErrSame:
+		return "address: it is the one the reader has"
 	}
 	return "address: " + string(e)
 }

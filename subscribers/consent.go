@@ -34,6 +34,7 @@ type Visit struct {
 	Page    string     // where the form stood
 	IP      netip.Addr // recorded as Settings.IPs says
 	Wording string     // hash of the words that were shown; "" means those shown now
+	Unknown string     // what a box says it showed, where these are no words we know; Wording is "" then
 }
 
 // Channel is the way by which a reader left.
@@ -67,11 +68,12 @@ type Particulars struct {
 	Address   string   `json:"address,omitempty"`
 	Topics    []string `json:"topics,omitempty"`
 	Page      string   `json:"page,omitempty"`
-	IP        string   `json:"ip,omitempty"`         // kept beside the rest, for it may be deleted sooner
-	IPHash    string   `json:"ip_hash,omitempty"`    // SHA-256 of its own salt and IP: stays when IP goes
-	How       string   `json:"how,omitempty"`        // the channel of a withdrawal, the reason of an erasure
-	MessageID string   `json:"message_id,omitempty"` // of the letter
-	Reply     string   `json:"reply,omitempty"`      // the server's, to the letter
+	IP        string   `json:"ip,omitempty"`              // kept beside the rest, for it may be deleted sooner
+	IPHash    string   `json:"ip_hash,omitempty"`         // SHA-256 of its own salt and IP: stays when IP goes
+	How       string   `json:"how,omitempty"`             // the channel of a withdrawal, the reason of an erasure
+	MessageID string   `json:"message_id,omitempty"`      // of the letter
+	Reply     string   `json:"reply,omitempty"`           // the server's, to the letter
+	Unknown   string   `json:"unknown_wording,omitempty"` // what a box says it showed, and nobody here knows: a hash, or "none given"
 
 	Import *Origin `json:"import,omitempty"` // where an imported reader comes from
 }

@@ -78,7 +78,7 @@ func (r *Registry) erase(ctx context.Context, tx *sql.Tx, now time.Time, who sub
 		count     *int64
 		statement string
 	}{
-		{&gone.Letters, `DELETE FROM letters WHERE subscriber = $1`},
+		{&gone.Letters, `DELETE FROM letters WHERE subscriber = $1 OR moves = $1`},
 		{&gone.Particulars, `DELETE FROM particulars WHERE consent IN (SELECT id FROM consents WHERE subscriber = $1 AND kind <> 'erased')`},
 		{&gone.Subscriptions, `DELETE FROM subscriptions WHERE subscriber = $1`},
 	} {

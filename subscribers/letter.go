@@ -68,18 +68,24 @@ type Settled struct {
 // ErrFenced means a letter is no longer the caller's: its lease ended, or it was deleted with its sign-up.
 var ErrFenced = errors.New("the letter belongs to another dispatcher")
 
+// message is what a letter is about.
+type message struct {
+	newsletter string
+	choice     int64
+	expires    time.Time
+	moves      sql.NullInt64 // of a change of address: the subscriber whose place its reader takes
+}
+
 // queue puts the letter into the queue that a postmark allows.
-func queue(
-	ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string, mark postmark, choice int64, expires time.Time,
-) error {
+func queue(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, mark postmark, m message) error {
 	if err := mark.press(ctx, tx); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $9)`,
-		migrations.NewKey(now), who.id, newsletter, string(mark.kind), choice, newNonce(),
-		now.UnixMilli(), expires.UnixMilli(), mark.due.UnixMilli())
+		INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due, moves)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $9, $10)`,
+		migrations.NewKey(now), who.id, m.newsletter, string(mark.kind), m.choice, newNonce(),
+		now.UnixMilli(), m.expires.UnixMilli(), mark.due.UnixMilli(), m.moves)
 	if err != nil {
 		return fmt.Errorf("queue letter: %w", err)
 	}
@@ -177,8 +183,11 @@ func (r *Registry) scanLetter(rows *sql.Rows) (Letter, LetterState, error) {
 		l.Language = n.Language
 	}
 	purpose, nonce := ToConfirm, letterNonce
-	if l.Kind == LinkLetter {
+	switch l.Kind {
+	case LinkLetter:
 		purpose, nonce = ToPrefer, subscriberNonce
+	case DataLetter:
+		purpose = ToData
 	}
 	l.Action = r.Link(purpose, l.Newsletter)
 	l.Token = r.keys.Token(purpose, l.Subscriber, l.Newsletter, nonce)

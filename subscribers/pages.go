@@ -19,12 +19,16 @@ const (
 	stampExpires = 24 * time.Hour // a form may stay open for so long (WCAG 2.2, 2.2.1 asks for 20 hours)
 )
 
+// contentPolicy lets a page have its style sheet, the paper's logo and its forms, all from us, and nothing else.
+const contentPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
 // pages are the readers' pages. Opening one never changes anything; only buttons do.
 type pages struct {
 	*Registry
 	now      func() time.Time
 	log      *slog.Logger
 	throttle *throttle
+	measures measures
 }
 
 // Pages are all pages of the readers. The access log knows the pattern of a route, never its path: tokens are in that.
@@ -32,20 +36,30 @@ func (r *Registry) Pages(now func() time.Time, log *slog.Logger) http.Handler {
 	p := &pages{Registry: r, now: now, log: log, throttle: newThrottle(r.settings.PerNetwork, r.settings.PerMinute)}
 	routes := map[string]http.HandlerFunc{
 		"GET /{$}":                                  p.form,
-		"POST /subscribe":                           p.limited(p.subscribe),
+		"POST /subscribe":                           p.fromBox(p.limited(p.subscribe)),
+		"OPTIONS /subscribe":                        p.preflight,
+		"GET /embed":                                p.embed,
 		"GET /check-your-mail":                      p.checkYourMail,
 		"GET /confirm/{newsletter}/{token}":         p.confirmPage,
 		"POST /confirm/{newsletter}/{token}":        p.own(p.confirmed),
 		"GET /preferences/{newsletter}/{token}":     p.preferencesPage,
 		"POST /preferences/{newsletter}/{token}":    p.own(p.preferencesSaved),
+		"GET /pause/{newsletter}/{token}":           p.pausePage,
+		"POST /pause/{newsletter}/{token}":          p.own(p.paused),
+		"GET /address/{newsletter}/{token}":         p.addressPage,
+		"POST /address/{newsletter}/{token}":        p.own(p.limited(p.addressChanged)),
+		"GET /data/{newsletter}/{token}":            p.askDataPage,
+		"POST /data/{newsletter}/{token}":           p.own(p.dataAsked),
+		"GET /my-data/{newsletter}/{token}":         p.dataPage,
+		"POST /my-data/{newsletter}/{token}":        p.own(p.dataWanted),
 		"GET /unsubscribe/{newsletter}/{token}":     p.unsubscribePage,
 		"POST /unsubscribe/{newsletter}/{token}":    p.unsubscribed,
 		"OPTIONS /unsubscribe/{newsletter}/{token}": p.unsubscribeOptions,
 		"POST /resume/{newsletter}/{token}":         p.own(p.resumed),
-		"GET /style.css":                            p.styleSheet,
 		"GET /healthz":                              p.healthz,
 		"/":                                         p.nothing,
 	}
+	p.serveLooks(routes)
 	mux := http.NewServeMux()
 	allowed := map[string][]string{}
 	for pattern, handler := range routes {
@@ -66,8 +80,7 @@ func (p *pages) around(next *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := p.now()
 		h := w.Header()
-		h.Set("Content-Security-Policy",
-			"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Robots-Tag", "noindex")
@@ -130,6 +143,10 @@ func (p *pages) own(next http.HandlerFunc) http.HandlerFunc {
 
 // show answers with a page.
 func (p *pages) show(w http.ResponseWriter, r *http.Request, status int, name string, data view) {
+	if inPlace(r) {
+		p.answer(w, status, data)
+		return
+	}
 	page, err := p.views.page(name, data)
 	if err != nil {
 		p.log.Error("show a page", "error", err)
@@ -195,16 +212,6 @@ func (p *pages) visit(r *http.Request) Visit {
 	}
 }
 
-// boxPage is where a sign-up box stood, as far as the browser tells, without what follows a "?".
-func boxPage(r *http.Request) string {
-	for _, header := range []string{"Referer", "Origin"} {
-		if page, err := url.Parse(r.Header.Get(header)); err == nil && page.Host != "" {
-			return (&url.URL{Scheme: page.Scheme, Host: page.Host, Path: page.Path}).String()
-		}
-	}
-	return ""
-}
-
 // wrongMethod answers for a path that is there, but not in this way. OPTIONS is told the ways, without a page.
 func (p *pages) wrongMethod(methods []string) http.HandlerFunc {
 	if slices.Contains(methods, http.MethodGet) {
@@ -231,12 +238,6 @@ func (p *pages) healthz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write([]byte("ok\n"))
-}
-
-func (p *pages) styleSheet(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	_, _ = w.Write(p.views.sheet)
 }
 
 // form shows the form of a newsletter.
@@ -272,9 +273,15 @@ func (p *pages) subscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := SignUp{Address: r.PostForm.Get("email"), Newsletter: n.Slug, Topics: r.PostForm["topic"]}
-	s.IP, s.Page = clientIP(r, p.settings.Proxies), boxPage(r)
+	s.IP = clientIP(r, p.settings.Proxies)
 	problem, robot := p.stamped(now, r.PostForm, &s)
-	if problem == "" {
+	if problem == "" && s.Wording == "" {
+		err = p.boxed(r, n, &s)
+	}
+	if problem == "" && err == nil && r.PostForm.Has("several") && r.PostForm.Get("newsletter") == "" {
+		problem = "newsletter"
+	}
+	if problem == "" && err == nil {
 		problem, err = p.signUpForm(r, now, s, robot)
 	}
 	if err != nil {
@@ -282,16 +289,12 @@ func (p *pages) subscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if problem != "" {
-		typed := s.Address
-		if len(typed) > 320 {
-			typed = ""
-		}
 		p.showForm(w, r, http.StatusUnprocessableEntity, view{
-			Newsletter: n, Email: typed, Problem: problem, Topics: n.boxes(strings.Join(s.Topics, ",")),
+			Newsletter: n, Email: shortened(s.Address), Problem: problem, Topics: n.boxes(strings.Join(s.Topics, ",")),
 		})
 		return
 	}
-	http.Redirect(w, r, "/check-your-mail?newsletter="+url.QueryEscape(n.Slug), http.StatusSeeOther)
+	p.sent(w, r, n)
 }
 
 // stamped reads our form's stamp: which words were shown, and when. The box on the paper's pages has none. robot says that
@@ -353,21 +356,21 @@ func (p *pages) confirmPage(w http.ResponseWriter, r *http.Request) {
 	n, _ := p.settings.newsletter(slug)
 	switch err := q.standing(p.now(), s); {
 	case errors.Is(err, errConfirmed):
-		p.show(w, r, http.StatusOK, "confirmed", view{Newsletter: n})
+		p.showConfirmed(w, r, n, q.who)
 	case err != nil:
 		p.refuse(w, r, err)
 	default:
-		p.showConfirm(w, r, http.StatusOK, n, q.topics)
+		p.showConfirm(w, r, http.StatusOK, n, q)
 	}
 }
 
-func (p *pages) showConfirm(w http.ResponseWriter, r *http.Request, status int, n Newsletter, topics string) {
-	words, err := p.views.confirmWording(n, topics)
+func (p *pages) showConfirm(w http.ResponseWriter, r *http.Request, status int, n Newsletter, q request) {
+	words, err := p.views.confirmWording(n, q.topics, q.moves != 0)
 	if err != nil {
 		p.refuse(w, r, err)
 		return
 	}
-	p.show(w, r, status, "confirm", view{Newsletter: n, Topics: n.chosen(topics), Wording: words.Hash})
+	p.show(w, r, status, "confirm", view{Newsletter: n, Topics: n.chosen(q.topics), Moved: q.moves != 0, Wording: words.Hash})
 }
 
 func (p *pages) confirmed(w http.ResponseWriter, r *http.Request) {
@@ -376,21 +379,27 @@ func (p *pages) confirmed(w http.ResponseWriter, r *http.Request) {
 	}
 	slug, token := r.PathValue("newsletter"), r.PathValue("token")
 	n, _ := p.settings.newsletter(slug)
-	err := p.Confirm(r.Context(), p.now(), slug, token, p.visit(r))
-	if errors.Is(err, ErrWording) { // the words have changed since the page was opened: they are shown anew
-		q, err := p.request(r.Context(), p.db.Read, slug, token)
-		if err != nil {
-			p.refuse(w, r, err)
-			return
-		}
-		p.showConfirm(w, r, http.StatusOK, n, q.topics)
+	pressed := p.Confirm(r.Context(), p.now(), slug, token, p.visit(r))
+	if pressed != nil && !errors.Is(pressed, ErrWording) {
+		p.refuse(w, r, pressed)
 		return
 	}
-	if err != nil {
+	q, err := p.request(r.Context(), p.db.Read, slug, token)
+	switch {
+	case err != nil:
 		p.refuse(w, r, err)
-		return
+	case pressed != nil: // the words have changed since the page was opened: they are shown anew
+		p.showConfirm(w, r, http.StatusOK, n, q)
+	default:
+		p.showConfirmed(w, r, n, q.who)
 	}
-	p.show(w, r, http.StatusOK, "confirmed", view{Newsletter: n})
+}
+
+// showConfirmed says that all is done, and where topics can be chosen.
+func (p *pages) showConfirmed(w http.ResponseWriter, r *http.Request, n Newsletter, who subscriber) {
+	data := view{Newsletter: n, Preferences: p.path(ToPrefer, n.Slug, who)}
+	p.measured(r.Context(), p.now(), &data)
+	p.show(w, r, http.StatusOK, "confirmed", data)
 }
 
 func (p *pages) preferencesPage(w http.ResponseWriter, r *http.Request) {
@@ -411,7 +420,16 @@ func (p *pages) showPreferences(w http.ResponseWriter, r *http.Request, status i
 	n, _ := p.settings.newsletter(slug)
 	data.Newsletter, data.Topics = n, n.boxes(h.topics)
 	data.Masked = Address{Mailed: h.who.address}.Masked()
-	data.Leave = p.path(ToUnsubscribe, slug, h.who)
+	data.Leave, data.Pause, data.Move = p.path(ToUnsubscribe, slug, h.who), p.path(ToPause, slug, h.who), p.path(ToMove, slug, h.who)
+	data.Data = p.path(ToAskData, slug, h.who)
+	data.Paused = p.views.pausedUntil(n, h.paused)
+	p.measured(r.Context(), p.now(), &data)
+	words, err := p.views.preferences(n)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	data.Wording = words.Hash
 	p.show(w, r, status, "preferences", data)
 }
 
@@ -422,6 +440,11 @@ func (p *pages) path(purpose Purpose, newsletter string, who subscriber) string 
 
 func (p *pages) preferencesSaved(w http.ResponseWriter, r *http.Request) {
 	if !p.parse(w, r) {
+		return
+	}
+	n, _ := p.settings.newsletter(r.PathValue("newsletter"))
+	if words, err := p.views.preferences(n); err == nil && r.PostForm.Has("wording") && r.PostForm.Get("wording") != words.Hash {
+		p.showPreferences(w, r, http.StatusUnprocessableEntity, view{Problem: "stale"}) // other words were shown than are in use now
 		return
 	}
 	topics := slices.Compact(slices.Sorted(slices.Values(r.PostForm["topic"])))
@@ -473,6 +496,9 @@ func (p *pages) unsubscribed(w http.ResponseWriter, r *http.Request) {
 	}
 	n, _ := p.settings.newsletter(slug)
 	data := view{Newsletter: n}
+	if how == ByPage && h.who.address != "" {
+		data.Data = p.path(ToAskData, slug, h.who)
+	}
 	if how == ByPage && h.canResume(p.now()) {
 		data.Resume = p.path(ToResume, slug, h.who)
 	}

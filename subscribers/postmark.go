@@ -14,6 +14,14 @@ const (
 	postmarksKept = postmarkAge + day
 )
 
+// limited is the kind that counts for the limit of a day: a change of address is a confirmation, too.
+func (k LetterKind) limited() LetterKind {
+	if k == ChangeLetter {
+		return ConfirmLetter
+	}
+	return k
+}
+
 // postmark allows one letter to one person, not before an instant. Only allow makes one, and queue wants one: no door can
 // forget the limits.
 type postmark struct {
@@ -31,7 +39,7 @@ func allow(ctx context.Context, tx *sql.Tx, now time.Time, person string, kind L
 	}
 	due := now
 	for _, m := range marks {
-		if next := m.due.Add(day); m.kind == kind && next.After(due) {
+		if next := m.due.Add(day); m.kind.limited() == kind.limited() && next.After(due) {
 			due = next
 		}
 	}

@@ -45,6 +45,17 @@ type Settings struct {
 
 	Disposable        Policy   // what becomes of addresses with throw-away domains; flagged if empty
 	DisposableDomains []string // besides the built-in ones; "!domain" is none
+	Origins           []string // of the paper's pages (https://www.paper.example), whose boxes may be answered in place
+
+	// Rates are how many articles a day each topic of a newsletter brought lately; nil if nobody measures.
+	Rates func(ctx context.Context, now time.Time, newsletter string) (map[string]float64, error)
+	// Data is everything that is kept about the person with that address, as JSON and as a page that needs nothing else; nil if the
+	// page "my data" cannot give it.
+	Data func(ctx context.Context, now time.Time, address, language string) (asJSON, asPage []byte, err error)
+	// Erase deletes everything that names the person with that address; nil if the page cannot.
+	Erase func(ctx context.Context, now time.Time, address string) error
+	// Sample is the path of the newsletter's last digest on the web, "" if there is none; nil if there never is.
+	Sample func(ctx context.Context, newsletter string) (string, error)
 }
 
 // Publisher is who is responsible, as law wants it named (DDG § 5, MStV § 18).
@@ -56,7 +67,12 @@ type Publisher struct {
 	Responsible string // for the content: name and address
 	PrivacyURL  string
 	ImprintURL  string
-	Colour      string // #rrggbb
+	LogoFile    string // a picture for the head of every page, "" for none
+
+	Colour         string // #rrggbb
+	ColourText     string // what is written on it; black or white if empty
+	LinkColour     string // by day; the style sheet's if empty
+	LinkColourDark string // by night; the style sheet's if empty
 }
 
 // Newsletter is what readers can sign up for.
@@ -65,7 +81,9 @@ type Newsletter struct {
 	Title    string
 	Promise  string // one line: what it brings and when
 	Language string
-	Topics   []Topic // in the order in which readers see them
+	Topics   []Topic           // in the order in which readers see them
+	Promises map[string]string // by topic: one line on what it brings
+	Zone     *time.Location    // in which a pause ends; UTC if nil
 }
 
 // Topic is one choice of a newsletter.

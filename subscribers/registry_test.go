@@ -294,7 +294,7 @@ func TestProofKeepsOldWords(t *testing.T) {
 		}
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, "web/de/box.html"),
-			`{{define "title"}}x{{end}}{{define "main"}}<p>Neue Worte der Box</p>{{end}}`)
+			`{{define "box"}}<p>Neue Worte der Box</p>{{end}}{{define "answer"}}{{.Code}}{{end}}`)
 		write(t, filepath.Join(folder, "web/de/confirm.html"),
 			`{{define "title"}}x{{end}}{{define "main"}}<h1>Neue Worte der Seite</h1>{{end}}`)
 		h.open(db, templates.FS(folder), testSettings())

@@ -34,6 +34,9 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	if err != nil {
 		return err
 	}
+	if s.Wording == "" && s.Unknown == "" {
+		s.Wording = r.views.boxes[n.Slug].Hash
+	}
 	if err := r.keepForm(ctx, now, n, s.Wording); err != nil {
 		return err
 	}
@@ -44,12 +47,9 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	if err != nil {
 		return err
 	}
-	if s.Wording == "" {
-		s.Wording = r.views.boxes[n.Slug].Hash
-	}
 	return r.receive(ctx, &slip{
 		at: now, address: address, newsletter: n.Slug, choice: choice, wording: s.Wording, particulars: Particulars{
-			Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP),
+			Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP), Unknown: s.Unknown,
 		},
 	})
 }
@@ -57,13 +57,15 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 // keepForm sees to it that the form's words are stored: the current ones, or older ones that somebody used before.
 func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, hash string) error {
 	if hash == "" {
-		return r.keep(ctx, now, r.views.boxes[n.Slug])
+		return nil // nobody knows them
 	}
-	if w := r.views.forms[n.Slug]; w.Hash == hash {
-		return r.keep(ctx, now, w)
+	for _, w := range []Wording{r.views.forms[n.Slug], r.views.boxes[n.Slug], r.views.boxes[""]} {
+		if w.Hash == hash {
+			return r.keep(ctx, now, w)
+		}
 	}
 	var found int
-	err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM wordings WHERE hash = $1 AND kind = 'form'`, hash).Scan(&found)
+	err := r.db.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM wordings WHERE hash = $1 AND kind IN ('form', 'box')`, hash).Scan(&found)
 	if err != nil {
 		return fmt.Errorf("look for wording: %w", err)
 	}
@@ -95,7 +97,7 @@ func (r *Registry) signUp(ctx context.Context, tx *sql.Tx, s slip) (LetterKind, 
 	case !allowed, kind == LinkLetter && mark.due.After(s.at): // a link is of no use tomorrow, to who reads already
 		return "", dismiss(ctx, tx, who)
 	case kind == LinkLetter:
-		return kind, queue(ctx, tx, s.at, who, n.Slug, mark, s.choice, s.at.Add(day))
+		return kind, queue(ctx, tx, s.at, who, mark, message{newsletter: n.Slug, choice: s.choice, expires: s.at.Add(day)})
 	}
 	return kind, r.ask(ctx, tx, s, who, h, mark)
 }
@@ -112,7 +114,9 @@ func (r *Registry) ask(ctx context.Context, tx *sql.Tx, s slip, who subscriber, 
 			return err
 		}
 	}
-	return queue(ctx, tx, s.at, who, s.newsletter, mark, s.choice, mark.due.Add(r.settings.ConfirmWithin))
+	return queue(ctx, tx, s.at, who, mark, message{
+		newsletter: s.newsletter, choice: s.choice, expires: mark.due.Add(r.settings.ConfirmWithin),
+	})
 }
 
 // dismiss forgets an address that only this sign-up brought and that is mailed nothing.
@@ -185,7 +189,7 @@ func askedSince(ctx context.Context, tx *sql.Tx, who subscriber, since int64) (b
 func (h *history) readLetters(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string) error {
 	rows, err := tx.QueryContext(ctx, `
 		SELECT created, CASE WHEN state = 'sent' THEN 0 ELSE 1 END FROM letters
-		WHERE subscriber = $1 AND newsletter = $2 AND kind = 'confirm' AND expires > $3
+		WHERE subscriber = $1 AND newsletter = $2 AND kind IN ('confirm', 'change') AND expires > $3
 			AND state NOT IN ('failed', 'skipped', 'expired')`, who.id, newsletter, now.UnixMilli())
 	if err != nil {
 		return fmt.Errorf("read past letters: %w", err)
@@ -235,7 +239,7 @@ func (r *Registry) Confirm(ctx context.Context, now time.Time, newsletter, token
 		return err
 	}
 	n, _ := r.settings.newsletter(newsletter)
-	words, err := r.views.confirmWording(n, q.topics)
+	words, err := r.views.confirmWording(n, q.topics, q.moves != 0)
 	if err != nil {
 		return err
 	}
@@ -279,6 +283,9 @@ func (r *Registry) confirm(ctx context.Context, tx *sql.Tx, now time.Time, q req
 	if _, err = tx.ExecContext(ctx, `DELETE FROM suppressions WHERE person = $1`, q.who.person); err != nil {
 		return fmt.Errorf("lift suppression: %w", err)
 	}
+	if q.moves != 0 {
+		return r.moved(ctx, tx, now, q, e.newsletter)
+	}
 	return nil
 }
 
@@ -288,6 +295,7 @@ type request struct {
 	choice           int64
 	topics           string
 	created, expires int64
+	moves            int64 // the subscriber whose place this one takes, 0 for nobody
 }
 
 // errConfirmed says that a sign-up needs no confirmation any more.
@@ -308,9 +316,9 @@ func (r *Registry) request(ctx context.Context, db reader, newsletter, token str
 		return q, err
 	}
 	err = db.QueryRowContext(ctx, `
-		SELECT l.choice, c.topics, l.created, l.expires FROM letters l JOIN choices c ON c.id = l.choice
-		WHERE l.subscriber = $1 AND l.newsletter = $2 AND l.kind = 'confirm' AND l.nonce = $3`, id, newsletter, nonce).
-		Scan(&q.choice, &q.topics, &q.created, &q.expires)
+		SELECT l.choice, c.topics, l.created, l.expires, COALESCE(l.moves, 0) FROM letters l JOIN choices c ON c.id = l.choice
+		WHERE l.subscriber = $1 AND l.newsletter = $2 AND l.kind IN ('confirm', 'change') AND l.nonce = $3`, id, newsletter, nonce).
+		Scan(&q.choice, &q.topics, &q.created, &q.expires, &q.moves)
 	if errors.Is(err, sql.ErrNoRows) {
 		return q, ErrExpired
 	}

@@ -89,6 +89,7 @@ type subscription struct {
 	requested  int64
 	ended      sql.NullInt64
 	consent    sql.NullInt64
+	paused     sql.NullInt64
 	suppressed SuppressionReason // "" if not
 	since      int64             // of the suppression
 }
@@ -97,13 +98,13 @@ func readSubscription(ctx context.Context, db reader, who subscriber, newsletter
 	var s subscription
 	err := db.QueryRowContext(ctx, `
 		SELECT COALESCE(x.reason, ''), COALESCE(x.at, 0), COALESCE(p.state, ''), COALESCE(c.topics, ''),
-			COALESCE(p.requested, 0), p.ended, p.consent
+			COALESCE(p.requested, 0), p.ended, p.consent, p.paused
 		FROM subscribers s
 		LEFT JOIN suppressions x ON x.person = s.person
 		LEFT JOIN subscriptions p ON p.subscriber = s.id AND p.newsletter = $1
 		LEFT JOIN choices c ON c.id = p.choice
 		WHERE s.id = $2`, newsletter, who.id).
-		Scan(&s.suppressed, &s.since, &s.state, &s.topics, &s.requested, &s.ended, &s.consent)
+		Scan(&s.suppressed, &s.since, &s.state, &s.topics, &s.requested, &s.ended, &s.consent, &s.paused)
 	if err != nil {
 		return s, fmt.Errorf("read subscription: %w", err)
 	}

@@ -15,12 +15,15 @@ import (
 // Purpose is what a token allows. One made for one purpose opens nothing else.
 type Purpose string
 
-// The purposes. A resume token is made for the page that follows an unsubscription; the others go out by mail.
+// The purposes. Those to confirm, prefer and unsubscribe go out by mail; the others are made for the page that
+// leads on to them.
 const (
 	ToConfirm     Purpose = "confirm"
 	ToPrefer      Purpose = "preferences"
 	ToUnsubscribe Purpose = "unsubscribe"
 	ToResume      Purpose = "resume"
+	ToPause       Purpose = "pause"
+	ToMove        Purpose = "address"
 )
 
 // ErrToken means a link was not made by us, or was revoked.

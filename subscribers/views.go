@@ -2,13 +2,9 @@ package subscribers
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"html/template"
 	"io/fs"
-	"math"
-	"strconv"
 	"strings"
 )
 
@@ -18,15 +14,20 @@ type views struct {
 	pages    map[string]*template.Template // by language/name
 	sheet    []byte                        // the style sheet
 	style    string                        // its address: another one when it changes
-	boxes    map[string]Wording            // by newsletter: the sign-up box in the paper's own pages
+	boxes    map[string]Wording            // by newsletter, "" for all: the sign-up box in the paper's own pages
 	forms    map[string]Wording            // by newsletter: our form
+	script   []byte                        // of the box
+	boxSheet []byte                        // of the box
+	logo     logo
 }
 
 // view is what a page shows. html/template escapes each value for the place it stands in.
 type view struct {
 	Language    string
 	Publisher   Publisher
+	BaseURL     string
 	Style       string
+	Logo        string // its address, "" for none
 	Newsletter  Newsletter
 	Others      []Newsletter
 	Topics      []box
@@ -39,6 +40,18 @@ type view struct {
 	Preferences string
 	Leave       string
 	Resume      string
+	Pause       string // where the reader can pause, move to another address, see what is stored
+	Move        string
+	Data        string
+	Moved       bool          // the confirmation is of a change of address
+	Paused      string        // until that day
+	From, To    string        // the days a pause can end on, YYYY-MM-DD
+	Sample      string        // where the last digest can be read
+	Snippet     string        // the box, to be copied
+	Box         template.HTML // the box itself: made by our own template
+	Origins     []string
+	CanFetch    bool
+	CanErase    bool
 	Code        int // HTTP status
 }
 
@@ -46,25 +59,24 @@ type view struct {
 type box struct {
 	Slug, Name string
 	Chosen     bool
+	Promise    string
+	Often      frequency
 }
 
 var pageNames = []string{
-	"form", "box", "sent", "confirm", "confirmed", "preferences", "unsubscribe", "unsubscribed", "resumed", "error",
+	"form", "embed", "sent", "confirm", "confirmed", "preferences", "pause", "address", "data", "my-data", "erased", "unsubscribe", "unsubscribed", "resumed", "error",
 }
 
 // parseViews parses every page in both languages and shows each once, so that an error is found when the process starts.
 func parseViews(templates fs.FS, s Settings) (*views, error) {
 	v := &views{settings: s, pages: map[string]*template.Template{}, boxes: map[string]Wording{}, forms: map[string]Wording{}}
-	sheet, err := fs.ReadFile(templates, "web/style.css")
-	if err != nil {
-		return nil, fmt.Errorf("read style sheet: %w", err)
+	if err := v.readLooks(templates); err != nil {
+		return nil, err
 	}
-	v.sheet = append([]byte(brandColours(s.Publisher.Colour)), sheet...)
-	sum := sha256.Sum256(v.sheet)
-	v.style = "/style.css?" + hex.EncodeToString(sum[:8])
 	for _, language := range []string{"de", "en"} {
 		for _, name := range pageNames {
-			page, err := template.ParseFS(templates, "web/layout.html", "web/"+language+"/footer.html", "web/"+language+"/"+name+".html")
+			page, err := template.ParseFS(templates, "web/layout.html", "web/"+language+"/footer.html",
+				"web/"+language+"/problem.html", "web/"+language+"/"+name+".html")
 			if err != nil {
 				return nil, fmt.Errorf("read page: %w", err)
 			}
@@ -74,11 +86,15 @@ func parseViews(templates fs.FS, s Settings) (*views, error) {
 				return nil, err
 			}
 		}
-	}
-	for _, n := range s.Newsletters {
-		if v.boxes[n.Slug], err = v.wording(OnForm, "box", view{Newsletter: n}); err != nil {
+		if err := v.parseBox(templates, language); err != nil {
 			return nil, err
 		}
+	}
+	if err := v.boxWordings(); err != nil {
+		return nil, err
+	}
+	for _, n := range s.Newsletters {
+		var err error
 		if v.forms[n.Slug], err = v.wording(OnForm, "form", view{Newsletter: n, Topics: n.boxes("")}); err != nil {
 			return nil, err
 		}
@@ -88,12 +104,19 @@ func parseViews(templates fs.FS, s Settings) (*views, error) {
 
 // page renders a page in the newsletter's language.
 func (v *views) page(name string, data view) ([]byte, error) {
-	data.Language, data.Publisher, data.Style = v.language(data.Newsletter), v.settings.Publisher, v.style
+	data = v.dressed(data)
 	var out bytes.Buffer
 	if err := v.pages[data.Language+"/"+name].Execute(&out, data); err != nil {
 		return nil, fmt.Errorf("show page %s/%s: %w", data.Language, name, err)
 	}
 	return out.Bytes(), nil
+}
+
+// dressed adds what every page shows.
+func (v *views) dressed(data view) view {
+	data.Language, data.Publisher, data.BaseURL = v.language(data.Newsletter), v.settings.Publisher, v.settings.BaseURL
+	data.Style, data.Logo = v.style, v.logo.path
+	return data
 }
 
 func (v *views) language(n Newsletter) string {
@@ -115,28 +138,39 @@ func (v *views) wording(kind WordingKind, name string, data view) (Wording, erro
 	return newWording(kind, v.language(data.Newsletter), text), err
 }
 
-// confirmWording are the words next to the button that confirms these topics.
-func (v *views) confirmWording(n Newsletter, topics string) (Wording, error) {
-	return v.wording(OnPage, "confirm", view{Newsletter: n, Topics: n.chosen(topics)})
+// confirmWording are the words next to the button that confirms these topics, or that they shall come to this address.
+func (v *views) confirmWording(n Newsletter, topics string, moved bool) (Wording, error) {
+	return v.wording(OnPage, "confirm", view{Newsletter: n, Topics: n.chosen(topics), Moved: moved})
 }
 
 func (v *views) preferences(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "preferences", view{Newsletter: n, Topics: n.boxes("")})
+	return v.wording(OnPage, "preferences", view{
+		Newsletter: n, Topics: n.boxes(""), Pause: "/pause", Move: "/address", Data: "/data", Leave: "/unsubscribe",
+	})
+}
+
+func (v *views) pause(n Newsletter) (Wording, error) {
+	return v.wording(OnPage, "pause", view{Newsletter: n, Preferences: "/preferences"})
+}
+
+func (v *views) address(n Newsletter) (Wording, error) {
+	return v.wording(OnPage, "address", view{Newsletter: n, Masked: "…", Preferences: "/preferences"})
 }
 
 func (v *views) unsubscribe(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "unsubscribe", view{Newsletter: n})
+	return v.wording(OnPage, "unsubscribe", view{Newsletter: n, Preferences: "/preferences"})
 }
 
 func (v *views) unsubscribed(n Newsletter) (Wording, error) {
-	return v.wording(OnPage, "unsubscribed", view{Newsletter: n, Resume: "/resume"})
+	return v.wording(OnPage, "unsubscribed", view{Newsletter: n, Resume: "/resume", Data: "/data"})
 }
 
 // boxes are all topics of a newsletter, those of the comma-separated list ticked.
 func (n Newsletter) boxes(chosen string) []box {
 	var boxes []box
 	for _, t := range n.Topics {
-		boxes = append(boxes, box{t.Slug, t.Name, strings.Contains(","+chosen+",", ","+t.Slug+",")})
+		ticked := strings.Contains(","+chosen+",", ","+t.Slug+",")
+		boxes = append(boxes, box{Slug: t.Slug, Name: t.Name, Chosen: ticked, Promise: n.Promises[t.Slug]})
 	}
 	return boxes
 }
@@ -150,30 +184,4 @@ func (n Newsletter) chosen(topics string) []box {
 		}
 	}
 	return boxes
-}
-
-// brandColours gives the paper's colour to the style sheet, and black or white for what is written on it, whichever has
-// more contrast (WCAG 2.2, 1.4.3).
-func brandColours(colour string) string {
-	on := "#ffffff"
-	if light := luminance(colour); (light+0.05)/0.05 > 1.05/(light+0.05) {
-		on = "#000000"
-	}
-	return fmt.Sprintf(":root { --brand: %s; --on-brand: %s; }\n", colour, on)
-}
-
-// luminance is the relative luminance of #rrggbb (WCAG 2.2), 0 to 1; the configuration has checked the form.
-func luminance(colour string) float64 {
-	value, err := strconv.ParseUint(strings.TrimPrefix(colour, "#"), 16, 32)
-	if err != nil {
-		return 0
-	}
-	linear := func(channel uint64) float64 {
-		c := float64(channel&0xff) / 255
-		if c <= 0.04045 {
-			return c / 12.92
-		}
-		return math.Pow((c+0.055)/1.055, 2.4)
-	}
-	return 0.2126*linear(value>>16) + 0.7152*linear(value>>8) + 0.0722*linear(value)
 }

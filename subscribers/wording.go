@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,10 @@ func (t *transcript) node(n *html.Node) {
 	if n.Type != html.ElementNode || hidden(n) {
 		return
 	}
+	if changes(n) {
+		t.line.WriteString(" … ")
+		return
+	}
 	block := isBlock(n.DataAtom)
 	if block {
 		t.wrap()
@@ -155,10 +160,16 @@ func hidden(n *html.Node) bool {
 	return false
 }
 
+// changes says whether an element shows what is another thing every day, such as a figure that was measured: it is none of
+// the words that people agree to.
+func changes(n *html.Node) bool {
+	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == "data-changing" })
+}
+
 func isBlock(a atom.Atom) bool {
 	switch a {
 	case atom.Main, atom.Div, atom.P, atom.H1, atom.H2, atom.H3, atom.Ul, atom.Ol, atom.Li, atom.Form, atom.Fieldset,
-		atom.Legend, atom.Label, atom.Section, atom.Dl, atom.Dt, atom.Dd, atom.Br, atom.Blockquote, atom.Button, atom.Details:
+		atom.Legend, atom.Label, atom.Section, atom.Dl, atom.Dt, atom.Dd, atom.Br, atom.Blockquote, atom.Button, atom.Details, atom.Summary:
 		return true
 	}
 	return false

@@ -219,7 +219,17 @@ func (h *house) furnish(ctx context.Context) (err error) {
 		return err
 	}
 	texts := templates.FS(h.config.Templates)
-	if h.registry, err = subscribers.New(h.db, h.keys, texts, registrySettings(h.config)); err != nil {
+	forPages := registrySettings(h.config)
+	forPages.Rates = func(ctx context.Context, now time.Time, slug string) (map[string]float64, error) {
+		return h.newsroom.Rates(ctx, now, slug)
+	}
+	forPages.Sample = func(ctx context.Context, slug string) (string, error) { return h.newsroom.Sample(ctx, slug) }
+	forPages.Data = h.dataForPage
+	forPages.Erase = func(ctx context.Context, now time.Time, address string) error {
+		_, err := h.registry.Erase(ctx, now, address, h.newsroom.Forget)
+		return err
+	}
+	if h.registry, err = subscribers.New(h.db, h.keys, texts, forPages); err != nil {
 		return usageError(err)
 	}
 	settings, err := newsroomSettings(h.config)
@@ -234,23 +244,24 @@ func (h *house) furnish(ctx context.Context) (err error) {
 
 // registrySettings tells the registry what it needs of the configuration.
 func registrySettings(c *Config) subscribers.Settings {
-	names := map[string]string{}
+	names, promises := map[string]string{}, map[string]string{}
 	for _, topic := range c.Topics {
-		names[topic.Slug] = topic.Name
+		names[topic.Slug], promises[topic.Slug] = topic.Name, topic.Promise
 	}
 	s := subscribers.Settings{
-		BaseURL: c.BaseURL, Language: c.Language, ConfirmWithin: c.ConfirmWithin, Proxies: c.TrustedProxies(),
+		BaseURL: c.BaseURL, Language: c.Language, ConfirmWithin: c.ConfirmWithin, Proxies: c.TrustedProxies(), Origins: c.Pages.Origins,
 		IPs: ipPolicy(c.Retention), Retention: retentionOf(c),
 		PerNetwork: c.SignUps.PerNetwork, Flood: c.SignUps.Flood, MinFill: c.SignUps.MinFill,
 		Disposable: subscribers.Policy(c.SignUps.Disposable), DisposableDomains: c.SignUps.Domains,
 		Publisher: subscribers.Publisher{
 			Name: c.Publisher.Name, Paper: c.Publisher.Paper, Address: c.Publisher.Address, Email: c.Publisher.Email,
 			Responsible: c.Publisher.Responsible, PrivacyURL: c.Publisher.PrivacyURL, ImprintURL: c.Publisher.ImprintURL,
-			Colour: c.Publisher.Colour,
+			LogoFile: c.Publisher.LogoFile, Colour: c.Publisher.Colour, ColourText: c.Publisher.ColourText,
+			LinkColour: c.Publisher.LinkColour, LinkColourDark: c.Publisher.LinkColourDark,
 		},
 	}
 	for _, n := range c.Newsletters {
-		one := subscribers.Newsletter{Slug: n.Slug, Title: n.Title, Promise: n.Promise, Language: n.Language}
+		one := subscribers.Newsletter{Slug: n.Slug, Title: n.Title, Promise: n.Promise, Language: n.Language, Promises: promises, Zone: n.Location()}
 		for _, slug := range n.Topics {
 			one.Topics = append(one.Topics, subscribers.Topic{Slug: slug, Name: names[slug]})
 		}

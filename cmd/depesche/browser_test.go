@@ -26,7 +26,7 @@ func browser(t *testing.T) context.Context {
 		}
 		t.Skip("SKIPPED: chromium is not installed; no page was looked at in a browser (Debian: apt-get install chromium)")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.ExecPath("chromium"),
 		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true),

@@ -25,6 +25,7 @@ func (c *Config) validate(report func(key, text string)) {
 	check := checker{report}
 	check.general(c)
 	check.publisher(c.Publisher)
+	check.origins("pages.origins", c.Pages.Origins)
 	check.senders(c.Senders)
 	check.smtp(c.SMTP)
 	check.sources(c.Sources)
@@ -107,8 +108,28 @@ func (c checker) publisher(p Publisher) {
 	if p.Logo != "" {
 		c.webAddress("publisher.logo", p.Logo)
 	}
-	if p.Colour != "" && !matches(`^#[0-9a-fA-F]{6}$`, p.Colour) {
-		c.reportf("publisher.colour", "expected #rrggbb, got %q", p.Colour)
+	for _, one := range []struct{ key, colour string }{
+		{"publisher.colour", p.Colour},
+		{"publisher.colour_text", p.ColourText},
+		{"publisher.link_colour", p.LinkColour},
+		{"publisher.link_colour_dark", p.LinkColourDark},
+	} {
+		if one.colour != "" && !matches(`^#[0-9a-fA-F]{6}$`, one.colour) {
+			c.reportf(one.key, "expected #rrggbb, got %q", one.colour)
+		}
+	}
+}
+
+// origins are schemes and hosts as a browser names them (RFC 6454): in lower case, without the scheme's own port.
+func (c checker) origins(key string, origins []string) {
+	for i, text := range origins {
+		origin, err := url.Parse(text)
+		ok := err == nil && (origin.Scheme == "https" || origin.Scheme == "http" && loopback(origin.Hostname())) &&
+			origin.Host != "" && text == origin.Scheme+"://"+origin.Host && text == strings.ToLower(text) &&
+			!strings.HasSuffix(text, ":443") && !strings.Contains(text, "*") && origin.User == nil
+		if !ok {
+			c.reportf(fmt.Sprintf("%s[%d]", key, i), "expected an origin such as https://www.…, without a path, got %q", text)
+		}
 	}
 }
 

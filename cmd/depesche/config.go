@@ -57,6 +57,7 @@ type Config struct {
 
 	SignUps     SignUps      `section:"signups_"`
 	Publisher   Publisher    `section:"publisher_"`
+	Pages       Pages        `section:"pages_"`
 	Senders     Senders      `section:"senders_"`
 	SMTP        SMTP         `section:"smtp_"`
 	Sources     []Source     `section:"sources_"`
@@ -112,8 +113,25 @@ type Publisher struct {
 	Paper string `key:"paper"`
 	// Logo is the https address of a picture for the head of a digest. Default none: the name is printed.
 	Logo string `key:"logo"`
+	// LogoFile is a picture (SVG, PNG, JPEG, WebP, GIF; at most 256 KiB) for the head of the readers' pages, which load nothing from
+	// elsewhere. Default none: the name is printed.
+	LogoFile string `key:"logo_file"`
 	// Colour is the paper's colour, #rrggbb. Default none: the template's.
 	Colour string `key:"colour"`
+	// ColourText is what is written on Colour, #rrggbb, with a contrast of 4.5:1 (WCAG 2.2, 1.4.3). Default black or white,
+	// whichever has more contrast.
+	ColourText string `key:"colour_text"`
+	// LinkColour and LinkColourDark are links on the readers' pages by day and by night, #rrggbb, with a contrast of 4.5:1.
+	// Default: the style sheet's.
+	LinkColour     string `key:"link_colour"`
+	LinkColourDark string `key:"link_colour_dark"`
+}
+
+// Pages are the readers' pages, and the box in the paper's own.
+type Pages struct {
+	// Origins are where the paper's pages are (https://www.…, no path): only their boxes are answered in place, and forms from
+	// other sites are refused. Default none: forms are taken from anywhere and answered with a page.
+	Origins []string `key:"origins"`
 }
 
 // Senders are the addresses mails come from. Digests and letters should differ, so that one cannot spoil the other's repute.
@@ -210,6 +228,8 @@ type Topic struct {
 	Slug string `key:"slug"`
 	// Name readers see. Required.
 	Name string `key:"name"`
+	// Promise is one line for readers: what the topic brings. Default none.
+	Promise string `key:"promise"`
 	// Aliases are the kickers and categories that belong here; letter case does not count. Slug and Name always do.
 	Aliases []string `key:"aliases"`
 }
@@ -484,7 +504,7 @@ func (c *Config) beside(path string) string {
 }
 
 func (c *Config) resolvePaths() {
-	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.SMTP.PasswordFile, &c.SignUps.DisposableFile} {
+	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.Publisher.LogoFile, &c.SMTP.PasswordFile, &c.SignUps.DisposableFile} {
 		*path = c.beside(*path)
 	}
 	if !c.Database.PostgreSQL() {

@@ -120,7 +120,34 @@ func manual() []setting {
 			"https-Adresse eines Bildes für den Kopf; ohne steht dort der Name.",
 			"https address of a picture for the head; without it the name stands there.",
 		},
+		{
+			"publisher.logo_file", "logo.svg",
+			"Bilddatei für den Kopf der Leserseiten (SVG, PNG, JPEG, WebP, GIF); sie laden nichts von anderswo.",
+			"A picture file for the head of the readers' pages (SVG, PNG, JPEG, WebP, GIF); they load nothing from elsewhere.",
+		},
 		{"publisher.colour", `"#1a4a6e"`, "Farbe der Zeitung, #rrggbb.", "Colour of the paper, #rrggbb."},
+		{
+			"publisher.colour_text", `"#ffffff"`,
+			"Schrift auf dieser Farbe, Kontrast mindestens 4,5:1. Sonst: Schwarz oder Weiß.",
+			"What is written on that colour, contrast at least 4.5:1. Otherwise: black or white.",
+		},
+		{
+			"publisher.link_colour", `"#174a73"`,
+			"Links auf den Leserseiten bei Tag, Kontrast mindestens 4,5:1.",
+			"Links on the readers' pages by day, contrast at least 4.5:1.",
+		},
+		{
+			"publisher.link_colour_dark", `"#9ccbf5"`,
+			"Dasselbe auf dunklem Grund.",
+			"The same on dark ground.",
+		},
+
+		{"pages", "", "Die Seiten für Leser, und der Kasten in Ihren eigenen (/embed).", "The readers' pages, and the box in your own (/embed)."},
+		{
+			"pages.origins", `["https://www.…"]`,
+			"Herkunft Ihrer Seiten: Nur dort antwortet der Kasten ohne Seitenwechsel, und Formulare fremder Seiten werden abgewiesen.",
+			"Where your pages are: only there the box answers in place, and forms of foreign pages are refused.",
+		},
 
 		{"senders", "", "Von wem die Mails kommen.", "Whom the mails come from."},
 		{"senders.newsletter", "", "Absender der Newsletter.", "Sender of the newsletters."},
@@ -250,6 +277,10 @@ func manual() []setting {
 			"Short name in links: a–z, 0–9, hyphen. It stays when the name changes.",
 		},
 		{"topics[].name", "", "Name, den die Leser sehen.", "Name readers see."},
+		{
+			"topics[].promise", "Rat, Verkehr, Vereine.",
+			"Eine Zeile für Leser: was das Thema bringt.", "One line for readers: what the topic brings.",
+		},
 		{
 			"topics[].aliases", "",
 			"Dachzeilen und Rubriken, die hierher gehören. Was niemand haben will, zeigt „depesche topic unmapped“.",

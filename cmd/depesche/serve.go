@@ -36,6 +36,9 @@ front of it has the certificate. Letters (confirmations) leave within seconds. S
 			if listen == "" {
 				listen = h.config.Listen
 			}
+			if err := h.registry.KeepBoxes(c.Context(), a.now()); err != nil {
+				return err
+			}
 			listener, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("serve readers' pages: %w", err)

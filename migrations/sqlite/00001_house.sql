@@ -42,7 +42,7 @@ CREATE TABLE suppressions (
 -- Words as they were shown or mailed, by content; personal links replaced by a placeholder.
 CREATE TABLE wordings (
 	hash     TEXT   NOT NULL PRIMARY KEY,
-	kind     TEXT   NOT NULL CHECK (kind IN ('form', 'letter', 'page', 'privacy', 'evidence')),
+	kind     TEXT   NOT NULL CHECK (kind IN ('form', 'box', 'letter', 'page', 'privacy', 'evidence')),
 	language TEXT   NOT NULL,
 	text     TEXT   NOT NULL,
 	since    BIGINT NOT NULL
@@ -103,7 +103,7 @@ CREATE TABLE letters (
 	id         INTEGER NOT NULL PRIMARY KEY,
 	subscriber BIGINT NOT NULL REFERENCES subscribers (id),
 	newsletter TEXT   NOT NULL,
-	kind       TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link')),
+	kind       TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link', 'data')),
 	choice     BIGINT REFERENCES choices (id),
 	nonce      BIGINT NOT NULL,
 	created    BIGINT NOT NULL,
@@ -117,8 +117,10 @@ CREATE TABLE letters (
 	lease      BIGINT NOT NULL DEFAULT 0,
 	settled    BIGINT,
 	code       BIGINT NOT NULL DEFAULT 0,
-	reply      TEXT   NOT NULL DEFAULT ''
+	reply      TEXT   NOT NULL DEFAULT '',
+	moves      BIGINT            -- of a change of address: the subscriber whose place its reader takes
 );
+CREATE INDEX letters_moves ON letters (moves, created) WHERE moves IS NOT NULL;
 CREATE INDEX letters_due ON letters (due) WHERE state = 'due';
 CREATE INDEX letters_open ON letters (state) WHERE state IN ('claimed', 'doubtful');
 CREATE INDEX letters_subscriber ON letters (subscriber, created);
@@ -147,7 +149,7 @@ CREATE TABLE slips (
 -- meanwhile. Forgotten after a fortnight.
 CREATE TABLE postmarks (
 	person TEXT   NOT NULL,
-	kind   TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link')),
+	kind   TEXT   NOT NULL CHECK (kind IN ('confirm', 'change', 'link', 'data')),
 	at     BIGINT NOT NULL,
 	PRIMARY KEY (person, kind, at)
 ) WITHOUT ROWID;
@@ -373,9 +375,10 @@ WHERE s.address IS NOT NULL
 	AND (p.ended IS NULL OR p.ended <= l.created)
 	AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person AND x.at >= l.created)
 	AND CASE l.kind
-		WHEN 'confirm' THEN p.state = 'pending'
+		WHEN 'link' THEN p.state = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
+		WHEN 'data' THEN NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
+		ELSE p.state = 'pending'
 			OR (p.state = 'active' AND EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person))
-		ELSE p.state = 'active' AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.person = s.person)
 	END;
 
 -- +goose StatementBegin

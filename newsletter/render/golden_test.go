@@ -84,7 +84,7 @@ func letters() Letter {
 
 func TestGoldenLetters(t *testing.T) {
 	for _, language := range []string{"de", "en"} {
-		for _, name := range []string{"confirm", "change", "link"} {
+		for _, name := range []string{"confirm", "change", "link", "data"} {
 			body, err := mustParse(t, language, name).Letter(letters())
 			if err != nil {
 				t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 func TestTemplatesParse(t *testing.T) {
 	for _, language := range []string{"de", "en"} {
-		for _, name := range []string{Digest, "confirm", "change", "link"} {
+		for _, name := range []string{Digest, "confirm", "change", "link", "data"} {
 			mustParse(t, language, name)
 		}
 	}
