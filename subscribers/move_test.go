@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"depesche/migrations"
+	"depesche/migrations/dbtest"
 )
 
 const (
@@ -121,5 +124,45 @@ func TestMoveTellsNothingAndIsLimited(t *testing.T) {
 			t.Errorf("%d more letters left, want %d in all", n, maxMoves)
 		}
 		h.wantAudience("in the end", oldAddress, "reads@wnoz.example")
+	})
+}
+
+// A change of address counts like any other letter to the new one, the door like any other door.
+func TestMoveHasTheLimitsOfASignUp(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, db *migrations.Database) {
+		h := newHouse(t, db, func(s *Settings) { s.PerNetwork, s.Disposable = 3, Refuse })
+		h.subscribe(oldAddress)
+		path := "/address/morgen/" + h.token(ToMove, oldAddress)
+		if err := h.SignUp(t.Context(), h.now(), SignUp{Address: newAddress, Newsletter: "world"}); err != nil {
+			t.Fatal(err)
+		}
+		h.letter(ConfirmLetter)
+		h.wantPage(h.press(path, url.Values{"email": {newAddress}}), 200, "neues Postfach")
+		if letters := h.mail(); len(letters) != 0 {
+			t.Errorf("a second letter within a day: %+v", letters)
+		}
+		h.wantPage(h.press(path, url.Values{"email": {"lena@mailinator.com"}}), 422, "Anbieters")
+		h.wantPage(h.press(path, url.Values{"email": {"eins@wnoz.example"}}), 200, "neues Postfach")
+		h.wantPage(h.press(path, url.Values{"email": {"zwei@wnoz.example"}}), 429, "Zu viele Anmeldungen")
+		h.letter(ChangeLetter)
+		h.later(25 * time.Hour)
+		if l := h.letter(ChangeLetter); l.Address != newAddress {
+			t.Errorf("the letter of the next day goes to %s", l.Address)
+		}
+	})
+}
+
+// Who is erased leaves no letter behind that would put another address into their place.
+func TestEraseDuringAMove(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.subscribe(oldAddress)
+		h.press("/address/morgen/"+h.token(ToMove, oldAddress), url.Values{"email": {newAddress}})
+		l := h.letter(ChangeLetter)
+		h.erase(oldAddress)
+		if n := h.count(`SELECT COUNT(*) FROM letters WHERE moves IS NOT NULL`); n != 0 {
+			t.Errorf("%d letters still name the erased", n)
+		}
+		h.wantPage(h.press("/confirm/morgen/"+l.Token, nil), 410, "abgelaufen")
+		h.wantAudience("after the erasure")
 	})
 }
