@@ -98,6 +98,14 @@ func TestImportWithEvidence(t *testing.T) {
 		if *p.Import != want || len(want.File) != 64 || p.IP != "192.0.2.0/24" || p.Page != "https://talbote.example/abo" {
 			t.Errorf("particulars = %+v, %+v, want %+v", p, *p.Import, want)
 		}
+		h.later(181 * day)
+		if c, err := h.Cleanup(t.Context(), h.now(), false); err != nil || c.IPs != 1 {
+			t.Errorf("Cleanup = %+v, %v, want the network addresses gone", c, err)
+		}
+		proof, err = h.Proof(t.Context(), "lena@wnoz.example")
+		if e := proof.Events[0]; err != nil || e.Status != Intact || e.IPStatus != Deleted || strings.Contains(h.dump(), "192.0.2.") {
+			t.Errorf("after their time: %+v, %v", e, err)
+		}
 	})
 }
 
