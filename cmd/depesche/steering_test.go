@@ -214,11 +214,15 @@ func TestDoubtAfterAKill(t *testing.T) {
 				if twice > wide {
 					t.Errorf("%d got their mail twice, want at most the %d that were on the wire", twice, wide)
 				}
+				seen := map[string]piece{}
 				for _, p := range server.all() {
-					before, again := first[p.to]
-					if again && p.accepted && (p.content != before.content || p.command != before.command) {
+					if !complete(p) {
+						continue
+					}
+					if before, twice := seen[p.to]; twice && (p.content != before.content || p.command != before.command) {
 						t.Fatalf("%s got two mails that differ:\n%s\n%.600s\n---\n%s\n%.600s", p.to, before.command, before.content, p.command, p.content)
 					}
+					seen[p.to] = p
 				}
 				for reader, p := range first {
 					if !strings.Contains(p.content, "\r\nMessage-ID: <") {
