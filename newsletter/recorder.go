@@ -28,10 +28,11 @@ type recorder struct {
 	broken  chan struct{} // closed when nothing can be written any more
 	failure error         // why; read it after broken is closed
 	journal *journal
-	take    int64     // number of the last commit
-	cursor  position  // of the last delivery taken for its first try
-	shelves int64     // how many there are
-	retried time.Time // when retries were last looked for
+	take    int64      // number of the last commit
+	taken   []delivery // by it
+	cursor  position   // of the last delivery taken for its first try
+	shelves int64      // how many there are
+	retried time.Time  // when retries were last looked for
 }
 
 // position is a place in the order in which deliveries are sent: shelf by shelf, and on a shelf in the order of the
@@ -197,23 +198,22 @@ func (r *recorder) transact(settled []*window, orders []*order) ([]*window, erro
 			return nil, err
 		}
 	}
-	taken, err := r.fetch(ctx, tx, now, orders)
-	if err != nil {
-		r.vacate(taken)
+	if err := r.fetch(ctx, tx, now, orders); err != nil {
+		r.vacate()
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil && !r.committed(ctx) {
 		return nil, fmt.Errorf("record replies: commit: %w", err) // the slots stay as they are: nobody knows
 	}
 	r.run.commits.Add(1)
-	return r.deal(now, taken, orders), nil
+	return r.deal(now, orders), nil
 }
 
 // vacate frees the slots of deliveries whose doubts were not written.
-func (r *recorder) vacate(taken []delivery) {
-	for i := range taken {
-		if taken[i].slot != nil {
-			r.journal.release(taken[i].slot)
+func (r *recorder) vacate() {
+	for i := range r.taken {
+		if slot := r.taken[i].slot; slot != nil {
+			r.journal.release(slot)
 		}
 	}
 }
@@ -252,50 +252,54 @@ func (r *recorder) committed(ctx context.Context) bool {
 }
 
 // fetch takes deliveries for the orders: their doubts are written, and they have slots in the journal.
-func (r *recorder) fetch(ctx context.Context, tx *sql.Tx, now time.Time, orders []*order) (taken []delivery, err error) {
+func (r *recorder) fetch(ctx context.Context, tx *sql.Tx, now time.Time, orders []*order) error {
+	r.taken = r.taken[:0]
 	want := 0
 	for _, o := range orders {
 		want += o.most
 	}
 	want = min(want, len(r.journal.free))
 	if want == 0 || r.run.over() {
-		return nil, nil
+		return nil
 	}
-	for len(taken) < want {
-		some, more, err := r.next(ctx, tx, now, want-len(taken))
-		if err == nil {
-			some, err = r.run.manners.admit(ctx, tx, now, some)
+	for more := true; more && len(r.taken) < want; {
+		before := len(r.taken)
+		var err error
+		if more, err = r.next(ctx, tx, now, want-before); err == nil {
+			var admitted []delivery
+			admitted, err = r.run.manners.admit(ctx, tx, now, r.taken[before:])
+			r.taken = r.taken[:before+len(admitted)]
 		}
-		for i := range some {
-			some[i].slot = r.journal.take(&some[i])
+		for i := before; i < len(r.taken); i++ {
+			r.taken[i].slot = r.journal.take(&r.taken[i])
 		}
-		taken = append(taken, some...)
-		if err != nil || !more {
-			return taken, err
+		if err != nil {
+			return err
 		}
 	}
-	return taken, nil
+	return nil
 }
 
 // next takes some deliveries: those whose retry is due every now and then, first tries in their order, and at the end
 // whatever is due again. more says whether asking again may bring others.
-func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int) (taken []delivery, more bool, err error) {
+func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int) (more bool, err error) {
+	before := len(r.taken)
 	if now.Sub(r.retried) < retryGlance {
-		if taken, more, err = r.doubt(ctx, tx, now, most, firstTries); err != nil || more {
-			return taken, more, err
+		if more, err = r.doubt(ctx, tx, now, most, firstTries); err != nil || more {
+			return more, err
 		}
 		if r.cursor.shelf+1 < r.shelves {
 			r.cursor = position{shelf: r.cursor.shelf + 1}
-			return taken, true, nil
+			return true, nil
 		}
-		if len(taken) > 0 {
-			return taken, true, nil
+		if len(r.taken) > before {
+			return true, nil
 		}
 	}
-	taken, more, err = r.doubt(ctx, tx, now, most, laterTries)
+	more, err = r.doubt(ctx, tx, now, most, laterTries)
 	more = more || now.Sub(r.retried) >= retryGlance
 	r.retried = now
-	return taken, more, err
+	return more, err
 }
 
 // retryGlance is how often a busy dispatcher looks for retries among the first tries.
@@ -392,51 +396,63 @@ func (d *delivery) tell(words string) error {
 
 // doubt writes the doubts of some deliveries. Those of the candidates that must not be sent are looked at one by one: their
 // reader has left, or has chosen other topics. more says whether there may be other candidates.
-func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (taken []delivery, more bool, err error) {
+func (r *recorder) doubt(ctx context.Context, tx *sql.Tx, now time.Time, most int, t tries) (more bool, err error) {
 	d, one := r.run.digest, r.run.newsroom.db.Kind != migrations.SQLite
 	args := append(append([]any{d.Newsletter, d.ID}, r.bounds(t, now)...),
 		r.run.fence, d.Revision, now.UnixMilli(), d.Began.UnixMilli(), most)
 	if one {
 		args = append(args, r.take)
 	}
-	var left []int64
-	var subscriber int64 // out here, or there would be one for every row
-	var words string
-	taken, err = all(ctx, tx, func(scan func(...any) error) (x delivery, err error) {
-		if err = scan(&subscriber, &words); err != nil {
-			return x, err
-		}
-		x.subscriber = subscriber
-		if words != "" {
-			x.digest = d.ID
-			err = x.tell(words)
-		}
-		return x, err
-	}, t.look(one), args...)
+	before := len(r.taken)
+	left, err := r.look(ctx, tx, t.look(one), args)
 	if err != nil {
-		return nil, false, fmt.Errorf("write doubts: %w", err)
+		return false, fmt.Errorf("write doubts: %w", err)
 	}
-	more = len(taken) == most
+	taken := r.taken[before:]
+	more = len(taken)+len(left) == most
 	if t == firstTries {
 		for _, x := range taken {
 			r.cursor.subscriber = max(r.cursor.subscriber, x.subscriber)
 		}
-	}
-	taken = slices.DeleteFunc(taken, func(x delivery) bool {
-		if x.digest == 0 {
-			left = append(left, x.subscriber)
+		for _, subscriber := range left {
+			r.cursor.subscriber = max(r.cursor.subscriber, subscriber)
 		}
-		return x.digest == 0
-	})
+	}
 	for _, subscriber := range left {
 		if err := r.run.refile(ctx, tx, now, subscriber); err != nil {
-			return nil, false, err
+			return false, err
 		}
 	}
 	if !one {
 		err = r.doubtStretches(ctx, tx, now, t, taken)
 	}
-	return taken, more, err
+	return more, err
+}
+
+// look adds to what is taken those that may be sent. left are the subscribers of the others.
+func (r *recorder) look(ctx context.Context, tx *sql.Tx, query string, args []any) (left []int64, err error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var subscriber int64
+	var words string
+	for rows.Next() {
+		if err := rows.Scan(&subscriber, &words); err != nil {
+			return left, err
+		}
+		if words == "" {
+			left = append(left, subscriber)
+			continue
+		}
+		d := delivery{digest: r.run.digest.ID, subscriber: subscriber}
+		if err := d.tell(words); err != nil {
+			return left, err
+		}
+		r.taken = append(r.taken, d)
+	}
+	return left, rows.Err()
 }
 
 // doubtStretches writes the doubts of what was found: first tries lie side by side, others anywhere.
@@ -461,7 +477,8 @@ func (r *recorder) doubtStretches(ctx context.Context, tx *sql.Tx, now time.Time
 }
 
 // deal makes windows of what was taken, a stretch of it for each order: no delivery of another window lies between two of one.
-func (r *recorder) deal(now time.Time, taken []delivery, orders []*order) []*window {
+func (r *recorder) deal(now time.Time, orders []*order) []*window {
+	taken := r.taken
 	slices.SortFunc(taken, func(x, y delivery) int { return cmp.Compare(x.subscriber, y.subscriber) })
 	windows := make([]*window, len(orders))
 	for i, o := range orders {

@@ -101,10 +101,11 @@ func ascii(s string) bool {
 
 // window makes a window of a stretch of deliveries.
 func (r *run) window(now time.Time, take int64, stretch []delivery) *window {
-	w := &window{}
+	var w *window
 	select {
 	case w = <-r.spare:
 	default:
+		w = &window{}
 	}
 	*w = window{take: take, at: now, deliveries: append(w.deliveries[:0], stretch...), open: len(stretch)}
 	for i := range w.deliveries {

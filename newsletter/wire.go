@@ -259,9 +259,11 @@ func (w *wire) parcel(d *delivery) *parcel {
 		w.settle(d, smtp.Reply{}, smtp.Outcome{})
 		return nil
 	}
-	p := &parcel{}
+	var p *parcel
 	if n := len(w.parcels); n > 0 {
 		p, w.parcels = w.parcels[n-1], w.parcels[:n-1]
+	} else {
+		p = &parcel{}
 	}
 	w.run.address(p, d, message)
 	if err := message.Check(&p.personal); err != nil {

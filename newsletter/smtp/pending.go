@@ -7,22 +7,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pending tells, without waiting, whether something has arrived on a connection or it has ended. Where the kernel cannot be
+// lookout tells, without waiting, whether something has arrived on a connection or it has ended. Where the kernel cannot be
 // asked nothing has.
-func pending(conn net.Conn) bool {
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
+type lookout struct {
+	socket syscall.RawConn // nil: the kernel cannot be asked
+	looked [1]unix.PollFd
+	found  bool
+}
+
+func newLookout(conn net.Conn) *lookout {
+	l := &lookout{}
+	if socket, ok := conn.(syscall.Conn); ok {
+		l.socket, _ = socket.SyscallConn() // nil where there is an error
+	}
+	return l
+}
+
+func (l *lookout) pending() bool {
+	if l.socket == nil {
 		return false
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return false
-	}
-	arrived := false
-	err = raw.Control(func(fd uintptr) {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		arrived = err != unix.EAGAIN && err != unix.EINTR
-	})
-	return arrived && err == nil
+	l.found = false
+	err := l.socket.Control(l.look)
+	return l.found && err == nil
+}
+
+func (l *lookout) look(fd uintptr) {
+	l.looked[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	n, err := unix.Poll(l.looked[:], 0)
+	l.found = n > 0 && err == nil
 }

@@ -82,6 +82,9 @@ const (
 type Session struct {
 	client   *gomail.Client
 	conn     net.Conn // under TLS; closing it frees whoever waits on it
+	lookout  *lookout
+	hearing  time.Time // until when an answer is waited for
+	saying   time.Time // until when bytes may leave
 	timeouts Timeouts
 
 	mode     Mode
@@ -137,7 +140,7 @@ const phaseReset Phase = "reset"
 
 // newSession notes what the server offered in its last EHLO, that is, after TLS.
 func newSession(client *gomail.Client, conn net.Conn, r Relay) *Session {
-	s := &Session{client: client, conn: conn, timeouts: r.Timeouts.withDefaults()}
+	s := &Session{client: client, conn: conn, lookout: newLookout(conn), timeouts: r.Timeouts.withDefaults()}
 	offers := func(name string) bool { offered, _ := client.Extension(name); return offered }
 	s.utf8, s.eight, s.dsn = offers("SMTPUTF8"), offers("8BITMIME"), offers("DSN")
 	s.mode, s.window = Sequential, 1
@@ -257,9 +260,11 @@ func (t *transit) complete() bool { return t.launched || t.decided && !t.ready }
 
 // begin gives a message a place on the wire. One that is refused before anything is said has its verdict already.
 func (s *Session) begin(mail *Mail, verdict Reply) *transit {
-	t := &transit{}
+	var t *transit
 	if n := len(s.spare); n > 0 {
 		t, s.spare = s.spare[n-1], s.spare[:n-1]
+	} else {
+		t = &transit{}
 	}
 	*t = transit{mail: mail, at: PhaseMail, awaited: t.awaited[:0], verdict: verdict, decided: verdict.Code != 0}
 	s.flight = append(s.flight, t)
@@ -510,7 +515,7 @@ func (s *Session) quiet() bool {
 	if s.broken != nil || s.mute != nil {
 		return false
 	}
-	if s.client.Text.R.Buffered() == 0 && (s.secure || !pending(s.conn)) {
+	if s.client.Text.R.Buffered() == 0 && (s.secure || !s.lookout.pending()) {
 		return true
 	}
 	if reply := s.read(PhaseMail, quitTimeout); s.broken == nil {
@@ -540,16 +545,17 @@ func (s *Session) heard() bool {
 // read reads one reply. A failure is kept in s.broken.
 func (s *Session) read(phase Phase, timeout time.Duration) Reply {
 	if !s.heard() {
-		if err := s.client.UpdateDeadline(timeout); err != nil {
+		if err := s.allow(timeout, &s.hearing, s.conn.SetReadDeadline); err != nil {
 			s.lose(err)
 			return Reply{Phase: phase, Err: err}
 		}
+		_, _ = s.client.Text.R.Peek(1) // waits; an error comes again when the reply is read
 	}
 	if s.closing {
 		s.departed()
 	}
-	if code := s.agreement(phase); code != 0 {
-		return Reply{Phase: phase, Code: code}
+	if reply, ok := s.agreement(phase); ok {
+		return reply
 	}
 	reply := readReply(s.client.Text.R, phase)
 	if reply.Code == 0 {
@@ -558,21 +564,25 @@ func (s *Session) read(phase Phase, timeout time.Duration) Reply {
 	return reply
 }
 
-// agreement reads a short yes to a command, as nearly every answer is, without making anything of its words: nobody asks for
-// them. It gives 0, and reads nothing, where there is none.
-func (s *Session) agreement(phase Phase) (code int) {
+// agreement reads a yes in one short line, as nearly every answer is, where it lies. Only of the last one, which says what
+// became of the message, anybody wants the words. It reads nothing where there is none.
+func (s *Session) agreement(phase Phase) (reply Reply, ok bool) {
 	r := s.client.Text.R
 	waiting, _ := r.Peek(min(r.Buffered(), maxReplyText))
 	end := bytes.IndexByte(waiting, '\n')
-	if end < 4 || waiting[3] == '-' || phase == PhaseDot {
-		return 0
+	if end < 4 || waiting[3] == '-' {
+		return reply, false
 	}
-	code, _, _, ok := splitLine(waiting[:end])
+	code, words, _, ok := splitLine(bytes.TrimSuffix(waiting[:end], []byte{'\r'}))
 	if !ok || code/100 != 2 && (code != 354 || phase != PhaseData) {
-		return 0
+		return reply, false
+	}
+	reply = Reply{Phase: phase, Code: code}
+	if phase == PhaseDot {
+		reply = newReply(phase, code, []string{string(words)})
 	}
 	_, _ = r.Discard(end + 1)
-	return code
+	return reply, true
 }
 
 // flush writes what has gathered. A write that fails has not taken all of its bytes; how many it took is noted, because a
@@ -592,8 +602,22 @@ func (s *Session) flush(timeout time.Duration) error {
 	return s.mute
 }
 
+// allow gives the other side some time from now. set sets until when, which is left alone where it would hardly change: a
+// timer that is set anew for each of four round trips costs as much as the message.
+func (s *Session) allow(timeout time.Duration, until *time.Time, set func(time.Time) error) error {
+	if s.secure { // TLS may write while it reads: what holds for one must hold for the other
+		return s.client.UpdateDeadline(timeout)
+	}
+	end := time.Now().Add(timeout)
+	if end.Sub(*until).Abs() < timeout/64 {
+		return nil
+	}
+	*until = end
+	return set(end)
+}
+
 func (s *Session) write(part []byte, timeout time.Duration) (n int, err error) {
-	if err := s.client.UpdateDeadline(timeout); err != nil {
+	if err := s.allow(timeout, &s.saying, s.conn.SetWriteDeadline); err != nil {
 		return 0, err
 	}
 	w := s.client.Text.W
