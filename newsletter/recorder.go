@@ -50,6 +50,7 @@ type record struct {
 // order asks for a window of at most so many deliveries.
 type order struct {
 	most   int
+	ahead  bool         // the connection has something to do until the answer comes
 	answer chan *window // nil: there is nothing more to do now
 }
 
@@ -75,8 +76,8 @@ func newRecorder(ctx context.Context, r *run, j *journal) (*recorder, error) {
 }
 
 // order asks for the next window. The answer comes when its doubts are committed.
-func (r *recorder) order(most int) <-chan *window {
-	o := &order{most: most, answer: make(chan *window, 1)}
+func (r *recorder) order(most int, ahead bool) <-chan *window {
+	o := &order{most: most, ahead: ahead, answer: make(chan *window, 1)}
 	select {
 	case r.records <- record{order: o}:
 	case <-r.broken:
@@ -105,19 +106,38 @@ func (r *recorder) keep() {
 func (r *recorder) work() {
 	defer close(r.done)
 	for first := range r.records {
-		batch := []record{first}
-		for more := true; more && len(batch) < cap(r.records); {
+		r.commit(r.gather(first))
+	}
+}
+
+// patience is how long a commit waits for others to share it, as long as no connection waits for it.
+const patience = 5 * time.Millisecond
+
+// gather puts together what one commit writes.
+func (r *recorder) gather(last record) []record {
+	batch := []record{last}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for hurry, open := false, true; len(batch) < cap(r.records); batch = append(batch, last) {
+		hurry = hurry || last.order != nil && !last.order.ahead
+		if hurry {
 			select {
-			case next, open := <-r.records:
-				if more = open; open {
-					batch = append(batch, next)
-				}
+			case last, open = <-r.records:
 			default:
-				more = false
+				return batch
+			}
+		} else {
+			select {
+			case last, open = <-r.records:
+			case <-timer.C:
+				return batch
 			}
 		}
-		r.commit(batch)
+		if !open {
+			break
+		}
 	}
+	return batch
 }
 
 // close ends the recorder once everything handed in is written.

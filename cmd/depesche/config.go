@@ -177,7 +177,7 @@ type SMTP struct {
 	PasswordFile string `key:"password_file"`
 	// Hello is the full host name said in EHLO. Default: this machine's, or its address in brackets.
 	Hello string `key:"hello"`
-	// Connections is how many are open at once. Default 2.
+	// Connections is how many are open at once. Default 8.
 	Connections int `key:"connections"`
 	// PerSecond is the most messages a second over all connections. Default 0: as fast as the relay takes them.
 	PerSecond int `key:"per_second"`
@@ -447,7 +447,7 @@ func (c *Config) setDefaults() {
 
 	fill(&c.SMTP.TLS, "required")
 	fill(&c.SMTP.Port, map[string]int{"required": 587, "implicit": 465, "none": 25}[c.SMTP.TLS])
-	fill(&c.SMTP.Connections, 4)
+	fill(&c.SMTP.Connections, 8)
 	fill(&c.SMTP.PerConnection, 500)
 	fill(&c.SMTP.Flight, 8)
 

@@ -199,7 +199,7 @@ func manual() []setting {
 			"Voller Name dieses Rechners, mit dem depesche sich meldet (EHLO).",
 			"Full name of this machine, said in EHLO.",
 		},
-		{"smtp.connections", "4", "Verbindungen gleichzeitig.", "Connections at once."},
+		{"smtp.connections", "8", "Verbindungen gleichzeitig.", "Connections at once."},
 		{
 			"smtp.per_second", "0",
 			"Höchstens so viele Mails in der Sekunde; 0: so schnell der Server annimmt.",
