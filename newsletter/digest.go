@@ -242,7 +242,10 @@ func (n *Newsroom) freeze(ctx context.Context, now time.Time, e *edition) error 
 				return err
 			}
 		}
-		return n.plan(ctx, tx, e)
+		if err := n.plan(ctx, tx, e); err != nil {
+			return err
+		}
+		return holdFirst(ctx, tx, d)
 	})
 }
 

@@ -49,13 +49,3 @@ func (n *Newsroom) DeliveriesTo(ctx context.Context, subscriber int64) ([]subscr
 	}
 	return list, nil
 }
-
-// HoldUnfinished holds every digest that is not done, for a database that was restored: what has been sent since the backup
-// is not known in it. It says how many.
-func (n *Newsroom) HoldUnfinished(ctx context.Context, now time.Time) (int64, error) {
-	result, err := n.db.Write.ExecContext(ctx, `UPDATE digests SET held = $1 WHERE state = 'ready' AND held IS NULL`, now.UnixMilli())
-	if err != nil {
-		return 0, fmt.Errorf("hold unfinished digests: %w", err)
-	}
-	return result.RowsAffected()
-}

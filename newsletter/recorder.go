@@ -50,8 +50,9 @@ type record struct {
 // order asks for a window of at most so many deliveries.
 type order struct {
 	most   int
-	ahead  bool         // the connection has something to do until the answer comes
-	answer chan *window // nil: there is nothing more to do now
+	given  time.Time
+	ahead  time.Duration // for which the connection has something to do from then on
+	answer chan *window  // nil: there is nothing more to do now
 }
 
 var (
@@ -75,9 +76,10 @@ func newRecorder(ctx context.Context, r *run, j *journal) (*recorder, error) {
 	return x, nil
 }
 
-// order asks for the next window. The answer comes when its doubts are committed.
-func (r *recorder) order(most int, ahead bool) <-chan *window {
-	o := &order{most: most, ahead: ahead, answer: make(chan *window, 1)}
+// order asks for the next window. The answer comes when its doubts are committed; ahead is how long the connection has something
+// to do without it.
+func (r *recorder) order(most int, ahead time.Duration) <-chan *window {
+	o := &order{most: most, given: time.Now(), ahead: ahead, answer: make(chan *window, 1)}
 	select {
 	case r.records <- record{order: o}:
 	case <-r.broken:
@@ -110,23 +112,23 @@ func (r *recorder) work() {
 	}
 }
 
-// patience is how long a commit waits for others to share it, as long as no connection waits for it.
-const patience = 5 * time.Millisecond
+// patience is how long a commit waits at most for others to share it.
+const patience = 25 * time.Millisecond
 
-// gather puts together what one commit writes.
+// gather puts together what one commit writes: what comes until the first connection would soon have nothing to do.
 func (r *recorder) gather(last record) []record {
 	batch := []record{last}
+	end := time.Now().Add(patience)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for hurry, open := false, true; len(batch) < cap(r.records); batch = append(batch, last) {
-		hurry = hurry || last.order != nil && !last.order.ahead
-		if hurry {
-			select {
-			case last, open = <-r.records:
-			default:
-				return batch
-			}
-		} else {
+	for open := true; len(batch) < cap(r.records); batch = append(batch, last) {
+		if o := last.order; o != nil && end.Sub(o.given) > o.ahead/2 {
+			end = o.given.Add(o.ahead / 2)
+			timer.Reset(time.Until(end))
+		}
+		select {
+		case last, open = <-r.records:
+		default:
 			select {
 			case last, open = <-r.records:
 			case <-timer.C:
@@ -346,13 +348,14 @@ func (r *recorder) bounds(t tries, now time.Time) []any {
 // digest is neither held nor revised nor renewed nor too late; and the reader is in the audience with a choice that means this
 // variant, or else nothing is told of the reader. Candidates are those after $3, up to $4, of the variants from $5 to before $6.
 //
-// What is told is one text, because each column of a result costs as much as looking the reader up.
+// What is told is one text, because each column of a result costs as much as looking the reader up. What a choice means is asked for in
+// a subquery: as a join, PostgreSQL with no statistics yet reads all the choices of the digest for each reader.
 const (
 	told = `
 	SELECT d.subscriber, COALESCE((
 		SELECT d.variant || ' ' || d.attempts || ' ' || a.nonce || ' ' || COALESCE(a.signed_up, 0) || ' ' || a.address
-		FROM audience a JOIN digest_choices c ON c.digest = d.digest AND c.choice = a.choice AND c.variant = d.variant
-		WHERE a.newsletter = $1 AND a.subscriber = d.subscriber), '')
+		FROM audience a WHERE a.newsletter = $1 AND a.subscriber = d.subscriber
+			AND d.variant = (SELECT c.variant FROM digest_choices c WHERE c.digest = d.digest AND c.choice = a.choice)), '')
 	FROM deliveries d`
 	firstCandidates = `
 	WHERE d.digest = $2 AND d.subscriber > $3 AND d.subscriber <= $4 AND d.variant >= $5 AND d.variant < $6

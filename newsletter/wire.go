@@ -208,7 +208,7 @@ func (w *wire) advance(wait bool) bool {
 	// The next window is ordered when this one is half begun, but no sooner than it can be used while it is fresh.
 	rest := len(w.current.deliveries) - w.current.begun
 	if w.coming == nil && 2*rest <= len(w.current.deliveries) && time.Duration(rest)*w.each < freshness/2 && !w.run.manners.limited() {
-		w.coming = w.run.recorder.order(w.size, true)
+		w.coming = w.run.recorder.order(w.size, time.Duration(rest)*w.each)
 	}
 	return true
 }
@@ -229,7 +229,7 @@ func (w *wire) fetch(wait bool) bool {
 			}
 			w.turn, w.size = begin, n
 		}
-		w.coming = w.run.recorder.order(w.size, false)
+		w.coming = w.run.recorder.order(w.size, 0)
 	}
 	var next *window
 	if wait {

@@ -73,6 +73,7 @@ type Particulars struct {
 	How       string   `json:"how,omitempty"`             // the channel of a withdrawal, the reason of an erasure
 	MessageID string   `json:"message_id,omitempty"`      // of the letter
 	Reply     string   `json:"reply,omitempty"`           // the server's, to the letter
+	Privacy   string   `json:"privacy_notice,omitempty"`  // hash of the one that held at a sign-up
 	Unknown   string   `json:"unknown_wording,omitempty"` // what a box says it showed, and nobody here knows: a hash, or "none given"
 
 	Import *Origin `json:"import,omitempty"` // where an imported reader comes from

@@ -40,7 +40,10 @@ func (v *views) readLooks(templates fs.FS) (err error) {
 	if v.script, err = fs.ReadFile(templates, "web/embed.js"); err != nil {
 		return fmt.Errorf("read script of the box: %w", err)
 	}
-	v.logo, err = readLogo(v.settings.Publisher.LogoFile)
+	if v.logo, err = readLogo(v.settings.Publisher.LogoFile); err != nil {
+		return err
+	}
+	v.notice, err = readNotice(v.settings.Publisher.PrivacyFile, v.settings.Language)
 	return err
 }
 

@@ -20,6 +20,9 @@ var ErrPause = errors.New("the pause must end between tomorrow and half a year f
 
 const longestPause = 183 // days: what was consented to longer ago than people remember is not mailed (BGH III ZR 196/17)
 
+// pausedUntil is before the day in the particulars of a pause.
+const pausedUntil = "paused until "
+
 // Pause lets a reader's mail rest until the beginning of the day until falls on, in the newsletter's zone; the zero time ends a
 // pause now. Digests of the time between are never made up for: their day is over when the reader is back in the audience.
 // Errors: ErrToken, ErrPause, ErrExpired for who is no longer a reader.
@@ -35,7 +38,7 @@ func (r *Registry) Pause(ctx context.Context, now time.Time, newsletter, token s
 		if day.Before(first) || day.After(last) {
 			return ErrPause
 		}
-		how, paused = "paused until "+day.Format(time.DateOnly), sql.NullInt64{Int64: day.UnixMilli(), Valid: true}
+		how, paused = pausedUntil+day.Format(time.DateOnly), sql.NullInt64{Int64: day.UnixMilli(), Valid: true}
 	}
 	if _, err := r.holder(ctx, r.db.Read, ToPause, newsletter, token); err != nil {
 		return err

@@ -65,6 +65,20 @@ func TestPause(t *testing.T) {
 		if got := strings.Join(how, ", "); got != "paused until 2026-10-26, paused until 2026-11-09, pause ended" {
 			t.Errorf("events say %q", got)
 		}
+		for language, words := range map[string][]string{
+			"de": {"Pause bis zum 26. Oktober 2026", "Pause bis zum 9. November 2026", "Pause beendet"},
+			"en": {"paused until 26 October 2026", "paused until 9 November 2026", "pause ended"},
+		} {
+			page, err := h.ProofPage(proof, language, time.UTC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range words {
+				if !strings.Contains(string(page), want) {
+					t.Errorf("the proof in %q does not say %q", language, want)
+				}
+			}
+		}
 		h.press("/unsubscribe/morgen/"+h.token(ToUnsubscribe, address), nil)
 		h.wantPage(h.press(path, url.Values{"weeks": {"2"}}), 410, "abgelaufen")
 		if err := h.Pause(t.Context(), h.now(), "morgen", "forged", h.now().Add(48*time.Hour), Visit{}); !errors.Is(err, ErrToken) {

@@ -18,6 +18,7 @@ type Proof struct {
 	Printed  time.Time `json:"printed,omitzero"` // the caller knows the time
 	Ledger   Head      `json:"ledger"`           // the end of the chain when this was printed
 	Events   []Event   `json:"events"`
+	Notices  []Wording `json:"privacy_notices"` // those the events name
 }
 
 // Event is one consent event with the words that were shown.
@@ -65,6 +66,9 @@ func (r *Registry) Proof(ctx context.Context, address string) (Proof, error) {
 	}
 	if len(proof.Events) == 0 {
 		return Proof{}, ErrNotFound
+	}
+	if proof.Notices, err = r.notices(ctx, proof.Events); err != nil {
+		return Proof{}, err
 	}
 	var erased sql.NullInt64
 	err = r.db.Read.QueryRowContext(ctx, `

@@ -107,9 +107,9 @@ func parseProofPages(templates fs.FS, s Settings) (proofPages, error) {
 			return nil, fmt.Errorf("read page: %w", err)
 		}
 		pages[language] = page.Lookup("proof.html")
-		sample := Event{Kind: Requested, Particulars: &Particulars{Topics: []string{"x"}, How: "x"}, Wording: &Wording{}}
+		sample := Event{Kind: Requested, Particulars: &Particulars{Topics: []string{"x"}, How: "x", Privacy: "x"}, Wording: &Wording{}}
 		data := &PersonalData{Reader: &Reader{Subscriptions: []Subscription{{}}}, Letters: []PastLetter{{}}, Deliveries: []Delivered{{}}}
-		view := proofView{settings: s, Language: language, Publisher: s.Publisher, Proof: Proof{Events: []Event{sample}}, Data: data, zone: time.UTC}
+		view := proofView{settings: s, Language: language, Publisher: s.Publisher, Proof: Proof{Events: []Event{sample}, Notices: []Wording{{}}}, Data: data, zone: time.UTC}
 		if _, err := pages.render(view); err != nil {
 			return nil, err
 		}
@@ -195,6 +195,18 @@ func (v proofView) When(t time.Time) string {
 		}
 	}
 	return l.FmtDateLong(t) + ", " + clock + " (" + zone + ")"
+}
+
+// Until is the day of a pause, as people of that language write it, if that is what a reader did.
+func (v proofView) Until(how string) string {
+	day, err := time.Parse(pausedUntil+time.DateOnly, how)
+	switch {
+	case err != nil:
+		return ""
+	case v.Language == "de":
+		return de.New().FmtDateLong(day)
+	}
+	return en_GB.New().FmtDateLong(day)
 }
 
 // UTC is the same to the millisecond, for machines and lawyers (RFC 3339).

@@ -66,6 +66,7 @@ type Publisher struct {
 	Email       string
 	Responsible string // for the content: name and address
 	PrivacyURL  string
+	PrivacyFile string // the same words as a file, to be kept with each sign-up; "" for none
 	ImprintURL  string
 	LogoFile    string // a picture for the head of every page, "" for none
 

@@ -40,6 +40,11 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	if err := r.keepForm(ctx, now, n, s.Wording); err != nil {
 		return err
 	}
+	if notice := r.views.notice; notice.Hash != "" {
+		if err := r.keep(ctx, now, notice); err != nil {
+			return err
+		}
+	}
 	if address.isRole() {
 		return nil
 	}
@@ -49,7 +54,7 @@ func (r *Registry) SignUp(ctx context.Context, now time.Time, s SignUp) error {
 	}
 	return r.receive(ctx, &slip{
 		at: now, address: address, newsletter: n.Slug, choice: choice, wording: s.Wording, particulars: Particulars{
-			Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP), Unknown: s.Unknown,
+			Topics: strings.Split(topics, ","), Page: s.Page, IP: r.settings.IPs.apply(s.IP), Privacy: r.views.notice.Hash, Unknown: s.Unknown,
 		},
 	})
 }

@@ -19,6 +19,7 @@ type views struct {
 	script   []byte                        // of the box
 	boxSheet []byte                        // of the box
 	logo     logo
+	notice   Wording // the privacy notice; without a hash there is none
 }
 
 // view is what a page shows. html/template escapes each value for the place it stands in.

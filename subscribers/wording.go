@@ -62,19 +62,24 @@ func insertWording(ctx context.Context, db writer, now time.Time, w Wording) err
 
 // visibleText is what a reader of a page saw inside its <main>, a line for each block, links with their address, boxes and
 // buttons in brackets. What is hidden is left out.
-func visibleText(page []byte) (string, error) {
+func visibleText(page []byte) (string, error) { return visibleIn(page, atom.Main) }
+
+// visibleIn is the same for the first element of these names, of the earliest name that is there.
+func visibleIn(page []byte, names ...atom.Atom) (string, error) {
 	document, err := html.Parse(strings.NewReader(string(page)))
 	if err != nil {
 		return "", fmt.Errorf("read page for its wording: %w", err)
 	}
-	for node := range document.Descendants() {
-		if node.DataAtom == atom.Main {
-			var t transcript
-			t.node(node)
-			return t.String(), nil
+	for _, name := range names {
+		for node := range document.Descendants() {
+			if node.DataAtom == name {
+				var t transcript
+				t.node(node)
+				return t.String(), nil
+			}
 		}
 	}
-	return "", fmt.Errorf("read page for its wording: it has no <main>")
+	return "", fmt.Errorf("read page for its wording: it has no <%s>", names[0])
 }
 
 type transcript struct {
@@ -168,7 +173,8 @@ func changes(n *html.Node) bool {
 
 func isBlock(a atom.Atom) bool {
 	switch a {
-	case atom.Main, atom.Div, atom.P, atom.H1, atom.H2, atom.H3, atom.Ul, atom.Ol, atom.Li, atom.Form, atom.Fieldset,
+	case atom.Main, atom.Body, atom.Article, atom.Header, atom.Footer, atom.Nav, atom.Aside, atom.Table, atom.Tr, atom.Pre,
+		atom.Div, atom.P, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Ul, atom.Ol, atom.Li, atom.Form, atom.Fieldset,
 		atom.Legend, atom.Label, atom.Section, atom.Dl, atom.Dt, atom.Dd, atom.Br, atom.Blockquote, atom.Button, atom.Details, atom.Summary:
 		return true
 	}

@@ -255,8 +255,8 @@ func registrySettings(c *Config) subscribers.Settings {
 		Disposable: subscribers.Policy(c.SignUps.Disposable), DisposableDomains: c.SignUps.Domains,
 		Publisher: subscribers.Publisher{
 			Name: c.Publisher.Name, Paper: c.Publisher.Paper, Address: c.Publisher.Address, Email: c.Publisher.Email,
-			Responsible: c.Publisher.Responsible, PrivacyURL: c.Publisher.PrivacyURL, ImprintURL: c.Publisher.ImprintURL,
-			LogoFile: c.Publisher.LogoFile, Colour: c.Publisher.Colour, ColourText: c.Publisher.ColourText,
+			Responsible: c.Publisher.Responsible, PrivacyURL: c.Publisher.PrivacyURL, PrivacyFile: c.Publisher.PrivacyFile,
+			ImprintURL: c.Publisher.ImprintURL, LogoFile: c.Publisher.LogoFile, Colour: c.Publisher.Colour, ColourText: c.Publisher.ColourText,
 			LinkColour: c.Publisher.LinkColour, LinkColourDark: c.Publisher.LinkColourDark,
 		},
 	}

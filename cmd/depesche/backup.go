@@ -118,8 +118,8 @@ func (a *app) restoreCommand() *cobra.Command {
 		Use:   "restore FILE",
 		Short: "Put a backup in the place of the database",
 		Long: `End 'depesche serve' first. Checks the backup and the key file that belongs to it, then puts its content in the place of the database that the configuration
-names. A database with readers in it is replaced only with --force. Digests that were not done when the backup was made are
-held: 'depesche report' shows them, 'depesche release' lets them go on. Who was erased, has left or is suppressed according to the
+names. A database with readers in it is replaced only with --force. What was sent since the backup is not known in it: digests that
+were not done are held, and so is the next one of each newsletter: 'depesche report' shows them, 'depesche release' lets them go on. Who was erased, has left or is suppressed according to the
 database that is replaced stays so. Where that is lost, who has gone since the backup is in it again: erase or unsubscribe
 them anew before anything is sent.
 
@@ -199,10 +199,10 @@ func (a *app) restore(ctx context.Context, h *house, path string, force bool) er
 	if done.Ledger, err = h.registry.Head(ctx); err != nil {
 		return err
 	}
-	if err := logHead(ledgerLog(h.config), a.now(), "restored", done.Ledger); err != nil {
+	if err := logbookOf(h.config).restored(a.now(), done.Ledger); err != nil {
 		return err
 	}
-	if done.Held, err = h.newsroom.HoldUnfinished(ctx, a.now()); err != nil {
+	if done.Held, err = h.newsroom.Restored(ctx, a.now()); err != nil {
 		return err
 	}
 	unlock() // scrubbing wants the lock

@@ -109,6 +109,9 @@ type Publisher struct {
 	// PrivacyURL and ImprintURL are the paper's pages of these names: https. Required.
 	PrivacyURL string `key:"privacy_url"`
 	ImprintURL string `key:"imprint_url"`
+	// PrivacyFile is a copy of that privacy page (text, Markdown or HTML, at most 1 MiB): its words are kept with each sign-up, for the
+	// proof to show years later. Default none: only what the form said is kept.
+	PrivacyFile string `key:"privacy_file"`
 	// Paper is the short name readers know. Default Name.
 	Paper string `key:"paper"`
 	// Logo is the https address of a picture for the head of a digest. Default none: the name is printed.
@@ -504,7 +507,7 @@ func (c *Config) beside(path string) string {
 }
 
 func (c *Config) resolvePaths() {
-	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.Publisher.LogoFile, &c.SMTP.PasswordFile, &c.SignUps.DisposableFile} {
+	for _, path := range []*string{&c.DatabaseFile, &c.Keys, &c.Journal, &c.Templates, &c.Publisher.LogoFile, &c.Publisher.PrivacyFile, &c.SMTP.PasswordFile, &c.SignUps.DisposableFile} {
 		*path = c.beside(*path)
 	}
 	if !c.Database.PostgreSQL() {

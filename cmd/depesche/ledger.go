@@ -1,107 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"depesche/subscribers"
 )
-
-// The ledger's log is outside the database: a line for each head of the chain that a run left. Who cuts off the ledger's end
-// and puts an older head into the database would have to cut this, too, wherever it was copied.
-//
-//	2026-02-11T06:00:04Z sealed 1234:9f86d0…
-//	2026-02-12T10:12:00Z restored 1200:60303a…   from then on heads above 1200 count no more
-
-// ledgerLog is where it is: beside the journals of replies.
-func ledgerLog(c *Config) string {
-	return strings.TrimSuffix(journalBase(c), "-replies") + "-ledger.log"
-}
-
-// logHead adds a head, unless it stands there last.
-func logHead(path string, now time.Time, what string, head subscribers.Head) (err error) {
-	last, err := lastLine(path)
-	if err != nil {
-		return fmt.Errorf("read the ledger's log: %w", err)
-	}
-	if strings.HasSuffix(last, " "+head.String()) && what == "sealed" || head.Number == 0 {
-		return nil
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the ledger's log: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if _, err := fmt.Fprintf(file, "%s %s %s\n", now.UTC().Format(time.RFC3339), what, head); err != nil {
-		return fmt.Errorf("write the ledger's log: %w", err)
-	}
-	return file.Sync()
-}
-
-// lastLine is the end of a file, "" where there is none.
-func lastLine(path string) (string, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = file.Close() }()
-	const longest = 200 // bytes of a line
-	if _, err := file.Seek(-longest, io.SeekEnd); err != nil {
-		if _, err := file.Seek(0, io.SeekStart); err != nil {
-			return "", err
-		}
-	}
-	end, err := io.ReadAll(file)
-	text := strings.TrimRight(string(end), "\n")
-	return text[strings.LastIndexByte(text, '\n')+1:], err
-}
-
-// loggedHeads are the heads that still count.
-func loggedHeads(path string) ([]subscribers.Head, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the ledger's log: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	var heads []subscribers.Head
-	lines := bufio.NewScanner(file)
-	for number := 1; lines.Scan(); number++ {
-		fields := strings.Fields(lines.Text())
-		if len(fields) != 3 {
-			return nil, fmt.Errorf("read the ledger's log: %s:%d: expected TIME sealed NUMBER:CHAIN", path, number)
-		}
-		head, err := subscribers.ParseHead(fields[2])
-		if err != nil {
-			return nil, fmt.Errorf("read the ledger's log: %s:%d: %w", path, number, err)
-		}
-		if fields[1] == "restored" {
-			kept := heads[:0]
-			for _, h := range heads {
-				if h.Number <= head.Number {
-					kept = append(kept, h)
-				}
-			}
-			heads = kept
-		}
-		heads = append(heads, head)
-	}
-	return heads, lines.Err()
-}
 
 // sealAfter is sealLedger after a run, however that ended: mails that left are not undone because the ledger is in trouble.
 func (a *app) sealAfter(ctx context.Context, h *house) subscribers.Head {
@@ -118,7 +27,7 @@ func (h *house) sealLedger(ctx context.Context, now time.Time) (subscribers.Head
 	if err != nil {
 		return head, err
 	}
-	return head, logHead(ledgerLog(h.config), now, "sealed", head)
+	return head, logbookOf(h.config).seal(now, head)
 }
 
 const sealEvery = 5 * time.Second // between two looks of `serve` for events to seal
@@ -156,7 +65,7 @@ elsewhere, as 'depesche run --json' reports it. The exit status is 1 if a link d
 				return err
 			}
 			defer h.close()
-			heads, err := loggedHeads(ledgerLog(h.config))
+			book, err := logbookOf(h.config).read()
 			if err != nil {
 				return err
 			}
@@ -165,9 +74,9 @@ elsewhere, as 'depesche run --json' reports it. The exit status is 1 if a link d
 				if err != nil {
 					return usageErrorf("--head: %w", err)
 				}
-				heads = append(heads, head)
+				book.heads = append(book.heads, head)
 			}
-			return a.verify(c.Context(), h, heads)
+			return a.verify(c.Context(), h, book.heads)
 		},
 	}
 	command.Flags().StringVar(&noted, "head", "", "a head that was written down elsewhere: NUMBER:CHAIN")

@@ -112,7 +112,7 @@ func ledgerLogName(n *town) string {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return filepath.Base(ledgerLog(config))
+	return filepath.Base(logbookOf(config).path)
 }
 
 // A sealer that is killed in the middle, again and again, leaves a chain that is valid, and the next one goes on.
@@ -275,6 +275,69 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("the restoration lifted a suppression:\n%s", shown)
 	}
 	town.depesche(runAt, 0, "subscriber", "verify")
+}
+
+// A database that was put back to what it was before the morning's digest mails nobody a second time until somebody says so,
+// whether 'restore' put it back or a copied file (standards: H11).
+func TestRestoredDatabaseMailsNobodyTwice(t *testing.T) {
+	for _, how := range []struct {
+		name    string
+		signUps bool // of which the ledger's log tells
+		restore bool
+	}{{"restore", true, true}, {"file, with events since", true, false}, {"file, with nothing but a digest since", false, false}} {
+		t.Run(how.name, func(t *testing.T) {
+			town := newTown(t, "")
+			town.depesche(ingestAt, 0, "status")
+			town.addReaders(3)
+			town.article("haushalt", "Politik", "2026-02-11T04:00:00+01:00", "")
+			backup := filepath.Join(t.TempDir(), "backup.db")
+			town.depesche(ingestAt, 0, "backup", backup)
+			if how.signUps {
+				town.write("list.csv", "Email Address,CONFIRM_TIME,CONFIRM_IP\nneu@reader.test,2025-05-01 10:00:00,192.0.2.7\n")
+				town.depesche(ingestAt, 0, "subscriber", "import", filepath.Join(town.folder, "list.csv"), "--yes")
+			}
+			town.depesche(runAt, 0, "run")
+			sent := len(town.mailbox.Messages())
+			if how.restore {
+				town.depesche(runAt, 0, "restore", backup, "--force")
+			} else {
+				town.replaceDatabase(backup)
+			}
+			for _, command := range []string{"run", "run", "dispatch"} {
+				if _, problems := town.depesche("2026-02-11T06:30:00+01:00", 6, command); !strings.Contains(problems, "depesche release") {
+					t.Errorf("%s says %q, want how it goes on", command, problems)
+				}
+			}
+			if now := len(town.mailbox.Messages()); now != sent {
+				t.Errorf("%d mails after the restoration, want the %d of before", now, sent)
+			}
+			town.depesche("2026-02-11T06:40:00+01:00", 0, "release", "morgen/2026-02-11")
+			town.depesche("2026-02-11T06:40:00+01:00", 0, "run")
+			if now := len(town.mailbox.Messages()); now == sent {
+				t.Error("nothing was sent after the release")
+			}
+			town.article("wahl", "Politik", "2026-02-12T04:00:00+01:00", "")
+			town.depesche("2026-02-12T06:00:00+01:00", 0, "run")
+		})
+	}
+}
+
+// replaceDatabase puts a file in the place of the database, as people do it without asking.
+func (n *town) replaceDatabase(file string) {
+	n.t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	path := filepath.Join(n.folder, "depesche.db")
+	for _, rest := range []string{"-wal", "-shm"} {
+		if err := os.Remove(path + rest); err != nil && !os.IsNotExist(err) {
+			n.t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // pg_dump writes the backup of a PostgreSQL database, and how to restore it is said.

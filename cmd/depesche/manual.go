@@ -110,6 +110,11 @@ func manual() []setting {
 			"The person who answers for the content: first and last name.",
 		},
 		{"publisher.privacy_url", "https://www.…/datenschutz", "Ihre Datenschutzerklärung.", "Your privacy page."},
+		{
+			"publisher.privacy_file", "datenschutz.html",
+			"Eine Kopie dieser Seite (HTML, Text, Markdown): Ihr Wortlaut wird mit jeder Anmeldung aufbewahrt.",
+			"A copy of that page (HTML, text, Markdown): its words are kept with each sign-up.",
+		},
 		{"publisher.imprint_url", "https://www.…/impressum", "Ihr Impressum.", "Your imprint."},
 		{
 			"publisher.paper", "", "Kurzer Name der Zeitung, wie die Leser sie kennen.",

@@ -140,8 +140,14 @@ func (a *app) morning(ctx context.Context, h *house, plan newsletter.Plan) error
 	if plan.Follow {
 		plan.Patience = untilLatest
 	}
+	if err := a.noticeOld(ctx, h); err != nil {
+		return err
+	}
 	m, err := h.newsroom.Run(ctx, plan)
 	m.Ledger = a.sealAfter(ctx, h)
+	if err := logbookOf(h.config).digests(a.now(), m); err != nil {
+		a.warn("%v", err)
+	}
 	for _, harvest := range m.Harvests {
 		for _, problem := range harvest.Problems {
 			a.warn("%v", problem)
