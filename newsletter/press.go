@@ -2,6 +2,7 @@ package newsletter
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,6 +20,9 @@ type press struct {
 	mu     sync.Mutex
 	prints map[int64]*print
 	order  []int64 // the oldest first
+
+	topics map[int64]string // of the variants of a shelf; guarded by mu, too
+	shelf  int64
 }
 
 // print is one variant's message, made once.
@@ -32,7 +36,7 @@ type print struct {
 const mostPrints = 1024
 
 func newPress(n *Newsroom, e *edition) *press {
-	return &press{newsroom: n, edition: e, prints: map[int64]*print{}}
+	return &press{newsroom: n, edition: e, prints: map[int64]*print{}, shelf: -1}
 }
 
 // message is that of a variant; nil if everything in it was withdrawn.
@@ -53,11 +57,9 @@ func (p *press) message(variant int64) (*render.Message, error) {
 }
 
 func (p *press) print(variant int64) (*render.Message, error) {
-	var topics string
-	err := p.newsroom.db.Read.QueryRowContext(context.Background(), `SELECT topics FROM variants WHERE digest = $1 AND variant = $2`,
-		p.edition.digest.ID, variant).Scan(&topics)
+	topics, err := p.chosen(variant)
 	if err != nil {
-		return nil, fmt.Errorf("read variant %d: %w", variant, err)
+		return nil, err
 	}
 	body, err := p.edition.variant(variant, strings.Split(topics, ","))
 	if errors.Is(err, ErrNothingLeft) {
@@ -71,4 +73,42 @@ func (p *press) print(variant int64) (*render.Message, error) {
 		return nil, fmt.Errorf("build variant %d: %w", variant, err)
 	}
 	return message, nil
+}
+
+// chosen are the topics of a variant. Those of a whole shelf are read at once: they are wanted one after the other.
+func (p *press) chosen(variant int64) (topics string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if shelf := variant / mostPrints; shelf != p.shelf || p.topics[variant] == "" {
+		p.topics = map[int64]string{}
+		p.shelf = shelf
+		err = p.read(shelf)
+	}
+	topics, found := p.topics[variant]
+	if err == nil && !found {
+		err = sql.ErrNoRows
+	}
+	if err != nil {
+		return "", fmt.Errorf("read variant %d: %w", variant, err)
+	}
+	return topics, nil
+}
+
+func (p *press) read(shelf int64) error {
+	rows, err := p.newsroom.db.Read.QueryContext(context.Background(), `
+		SELECT variant, topics FROM variants WHERE digest = $1 AND variant >= $2 AND variant < $3`,
+		p.edition.digest.ID, shelf*mostPrints, (shelf+1)*mostPrints)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var variant int64
+		var topics string
+		if err := rows.Scan(&variant, &topics); err != nil {
+			return err
+		}
+		p.topics[variant] = topics
+	}
+	return rows.Err()
 }

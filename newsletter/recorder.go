@@ -30,6 +30,7 @@ type recorder struct {
 	journal *journal
 	take    int64      // number of the last commit
 	taken   []delivery // by it
+	start   int64      // the subscriber after whom it begins on each shelf: several dispatchers keep out of each other's way
 	cursor  position   // of the last delivery taken for its first try
 	shelves int64      // how many there are
 	retried time.Time  // when retries were last looked for
@@ -39,7 +40,10 @@ type recorder struct {
 // subscribers, in which the tables are stored.
 //
 // A shelf is as many variants as the press keeps: so each is made once, however many there are, and memory stays within bounds.
-type position struct{ shelf, subscriber int64 }
+type position struct {
+	shelf, subscriber int64
+	around            bool // the end was reached: what is left is before the start
+}
 
 // record is what a connection wants written: a window that is settled, or a window to come.
 type record struct {
@@ -73,13 +77,42 @@ func newRecorder(ctx context.Context, r *run, j *journal) (*recorder, error) {
 		return nil, fmt.Errorf("count variants: %w", err)
 	}
 	x.shelves = variants/mostPrints + 1
+	if x.start, err = x.place(ctx); err != nil {
+		return nil, err
+	}
+	x.cursor.subscriber = x.start
 	return x, nil
+}
+
+// place is where this dispatcher begins: at the first subscriber, or where others are at work halfway, at a quarter, at three quarters, and
+// so on. Side by side at one place they would look up the same readers, of whom only one gets each.
+func (r *recorder) place(ctx context.Context) (after int64, err error) {
+	var others int64
+	db, d := r.run.newsroom.db.Read, r.run.digest
+	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM dispatchers WHERE fence < $1 AND lease > $2 AND (digest = 0 OR digest = $3)`,
+		r.run.fence, r.run.now().UnixMilli(), d.ID).Scan(&others)
+	var first, last sql.NullInt64
+	if err == nil && others > 0 {
+		err = db.QueryRowContext(ctx, `SELECT MIN(subscriber), MAX(subscriber) FROM deliveries WHERE digest = $1`, d.ID).Scan(&first, &last)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find a place to begin: %w", err)
+	}
+	return first.Int64 + int64(halves(others)*float64(last.Int64-first.Int64)), nil
+}
+
+// halves gives 0, 1/2, 1/4, 3/4, 1/8, 5/8 …: each as far as can be from those before.
+func halves(n int64) (place float64) {
+	for half := 0.5; n > 0; n, half = n/2, half/2 {
+		place += half * float64(n%2)
+	}
+	return place
 }
 
 // order asks for the next window. The answer comes when its doubts are committed; ahead is how long the connection has something
 // to do without it.
 func (r *recorder) order(most int, ahead time.Duration) <-chan *window {
-	o := &order{most: most, given: time.Now(), ahead: ahead, answer: make(chan *window, 1)}
+	o := &order{most: most, given: r.run.now(), ahead: ahead, answer: make(chan *window, 1)}
 	select {
 	case r.records <- record{order: o}:
 	case <-r.broken:
@@ -118,13 +151,13 @@ const patience = 25 * time.Millisecond
 // gather puts together what one commit writes: what comes until the first connection would soon have nothing to do.
 func (r *recorder) gather(last record) []record {
 	batch := []record{last}
-	end := time.Now().Add(patience)
+	end := r.run.now().Add(patience)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for open := true; len(batch) < cap(r.records); batch = append(batch, last) {
 		if o := last.order; o != nil && end.Sub(o.given) > o.ahead/2 {
 			end = o.given.Add(o.ahead / 2)
-			timer.Reset(time.Until(end))
+			timer.Reset(end.Sub(r.run.now()))
 		}
 		select {
 		case last, open = <-r.records:
@@ -310,8 +343,12 @@ func (r *recorder) next(ctx context.Context, tx *sql.Tx, now time.Time, most int
 		if more, err = r.doubt(ctx, tx, now, most, firstTries); err != nil || more {
 			return more, err
 		}
+		if r.start > 0 && !r.cursor.around {
+			r.cursor = position{shelf: r.cursor.shelf, around: true}
+			return true, nil
+		}
 		if r.cursor.shelf+1 < r.shelves {
-			r.cursor = position{shelf: r.cursor.shelf + 1}
+			r.cursor = position{shelf: r.cursor.shelf + 1, subscriber: r.start}
 			return true, nil
 		}
 		if len(r.taken) > before {
@@ -341,7 +378,11 @@ func (r *recorder) bounds(t tries, now time.Time) []any {
 	if t == laterTries {
 		return []any{int64(-1), now.UnixMilli(), int64(0), int64(all)}
 	}
-	return []any{r.cursor.subscriber, int64(all), r.cursor.shelf * mostPrints, (r.cursor.shelf + 1) * mostPrints}
+	last := int64(all)
+	if r.cursor.around {
+		last = r.start
+	}
+	return []any{r.cursor.subscriber, last, r.cursor.shelf * mostPrints, (r.cursor.shelf + 1) * mostPrints}
 }
 
 // The statement that finds deliveries. Every condition of sending is in it: the delivery is still due, this dispatcher lives, the

@@ -345,7 +345,7 @@ func (b *bench) farRows(servers map[string]*sink) []*row {
 func (b *bench) manyRows() []*row {
 	b.t.Helper()
 	server := b.tools.newSink(b.t, "-msgwait", "5ms")
-	paper := b.planned("PostgreSQL", min(4000*b.connections, b.readers))
+	paper := b.planned("PostgreSQL", min(6000*b.connections, b.readers))
 	one := &row{name: "PostgreSQL, 5 ms a message, 1 dispatcher", measure: func() figures { return b.dispatch(paper(), server) }}
 	return []*row{one, {
 		name: "PostgreSQL, 5 ms a message, 4 dispatchers", other: one, demands: []demand{{one, 3, 3.6}},

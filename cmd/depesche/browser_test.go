@@ -35,6 +35,7 @@ func browser(t *testing.T) context.Context {
 		_ = chromedp.Cancel(ctx) // waits until Chromium has let go of its profile
 		cancel()
 	})
+	do(t, ctx) // starts it: what was never started cannot be waited for
 	return ctx
 }
 

@@ -86,7 +86,7 @@ func TestLoadConfigFillsInDefaults(t *testing.T) {
 			Newsletter: NewsletterSender{"morgen@talbote.de", "Talbote Verlag GmbH", "morgen@talbote.de"},
 			Letter:     LetterSender{"morgen@talbote.de", "Talbote Verlag GmbH"}, BounceDomain: "talbote.de", MessageDomain: "talbote.de",
 		},
-		SMTP: SMTP{Host: "mail.talbote.de", Port: 587, TLS: "required", Connections: 4, PerConnection: 500, Flight: 8},
+		SMTP: SMTP{Host: "mail.talbote.de", Port: 587, TLS: "required", Connections: 8, PerConnection: 500, Flight: 8},
 		Sources: []Source{{
 			Name: "talbote", URL: "https://www.talbote.de/feed", Language: "de", Rights: "teaser", Every: 15 * time.Minute,
 			MaxBytes: 10 << 20,

@@ -267,7 +267,7 @@ func newKillable(t *testing.T) (*killable, string) {
 // the wire: the flight window of each connection.
 func TestKilledInTheMiddle(t *testing.T) {
 	eachTown(t, func(t *testing.T, town *town) {
-		const readers, kills, onTheWire = 2000, 4, 4 * 8 // connections and flight window by default
+		const readers, kills, onTheWire = 2000, 4, 8 * 8 // connections and flight window by default
 		relay, address := newKillable(t)
 		town.setRelay(address)
 		town.depesche(ingestAt, 0, "status")

@@ -55,7 +55,7 @@ func TestLedgerJourney(t *testing.T) {
 			t.Errorf("the run's report has the head %v, want 6 events", head)
 		}
 		log, err := os.ReadFile(filepath.Join(town.folder, ledgerLogName(town)))
-		if err != nil || !strings.Contains(string(log), " sealed "+head.String()) || strings.Count(string(log), "\n") != 1 {
+		if err != nil || !strings.Contains(string(log), " sealed "+head.String()) || !strings.Contains(string(log), " sent morgen/2026-02-11") || strings.Count(string(log), "\n") != 2 {
 			t.Errorf("the ledger's log = %q, %v, want the head %v", log, err, head)
 		}
 		if out, _ := town.depesche(runAt, 0, "subscriber", "verify", "--head", head.String()); !strings.Contains(out, "the ledger holds: 6 events") {

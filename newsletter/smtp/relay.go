@@ -167,7 +167,12 @@ func open(ctx context.Context, r Relay, conn net.Conn) (*Session, error) {
 		return nil, refused
 	}
 	wire.left = math.MaxInt
-	return newSession(client, conn, r), nil
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		_ = conn.Close()
+		return nil, r.failure(phase, err)
+	}
+	return newSession(client, conn, r, deadline), nil
 }
 
 // negotiate leads the connection to where MAIL may be said. go-mail speaks; its steps are taken one by one here

@@ -139,8 +139,11 @@ type transit struct {
 const phaseReset Phase = "reset"
 
 // newSession notes what the server offered in its last EHLO, that is, after TLS.
-func newSession(client *gomail.Client, conn net.Conn, r Relay) *Session {
-	s := &Session{client: client, conn: conn, lookout: newLookout(conn), timeouts: r.Timeouts.withDefaults()}
+// deadline is the one that holds on the connection.
+func newSession(client *gomail.Client, conn net.Conn, r Relay, deadline time.Time) *Session {
+	s := &Session{
+		client: client, conn: conn, lookout: newLookout(conn), hearing: deadline, saying: deadline, timeouts: r.Timeouts.withDefaults(),
+	}
 	offers := func(name string) bool { offered, _ := client.Extension(name); return offered }
 	s.utf8, s.eight, s.dsn = offers("SMTPUTF8"), offers("8BITMIME"), offers("DSN")
 	s.mode, s.window = Sequential, 1
@@ -608,12 +611,12 @@ func (s *Session) allow(timeout time.Duration, until *time.Time, set func(time.T
 	if s.secure { // TLS may write while it reads: what holds for one must hold for the other
 		return s.client.UpdateDeadline(timeout)
 	}
-	end := time.Now().Add(timeout)
-	if end.Sub(*until).Abs() < timeout/64 {
+	left := time.Until(*until)
+	if left <= timeout && left > timeout-timeout/64 {
 		return nil
 	}
-	*until = end
-	return set(end)
+	*until = until.Add(timeout - left)
+	return set(*until)
 }
 
 func (s *Session) write(part []byte, timeout time.Duration) (n int, err error) {
