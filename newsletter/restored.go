@@ -44,3 +44,14 @@ func holdFirst(ctx context.Context, tx *sql.Tx, d Digest) error {
 	}
 	return nil
 }
+
+// Sent says whether the database knows of a mail of a digest that has left.
+func (n *Newsroom) Sent(ctx context.Context, newsletter string, day Day) (known bool, err error) {
+	err = n.db.Read.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM digests g JOIN deliveries d ON d.digest = g.id
+			WHERE g.newsletter = $1 AND g.day = $2 AND d.state IN ('sent', 'doubtful'))`, newsletter, string(day)).Scan(&known)
+	if err != nil {
+		return false, fmt.Errorf("look whether a digest was sent: %w", err)
+	}
+	return known, nil
+}

@@ -157,11 +157,11 @@ func (h *house) older(ctx context.Context, l logged, now time.Time) (what string
 		if err != nil || string(day) < now.Add(-remembered).Format(time.DateOnly) {
 			continue
 		}
-		d, err := h.newsroom.Digest(ctx, slug, day)
-		if err != nil && !errors.Is(err, newsletter.ErrNoDigest) {
+		known, err := h.newsroom.Sent(ctx, slug, day)
+		if err != nil {
 			return "", err
 		}
-		if err != nil || d.Began.IsZero() {
+		if !known {
 			return "that the digest " + name + " was sent", nil
 		}
 	}
