@@ -165,8 +165,10 @@ func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	if d.Kind == PostgreSQL {
 		return func() {}, nil
 	}
-	if _, err := d.Write.ExecContext(ctx, `PRAGMA cache_size = -65536`); err != nil {
-		return nil, fmt.Errorf("set the size of the page cache: %w", err)
+	for _, pragma := range []string{`PRAGMA cache_size = -65536`, `PRAGMA temp_store = MEMORY`} {
+		if _, err := d.Write.ExecContext(ctx, pragma); err != nil {
+			return nil, fmt.Errorf("give the writer memory: %w", err)
+		}
 	}
 	return func() {
 		_, _ = d.Write.ExecContext(context.WithoutCancel(ctx), `PRAGMA cache_size = -2000`) // else it is only memory

@@ -262,9 +262,12 @@ func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began 
 	if err != nil {
 		return err
 	}
+	first, last := b.first(), b.last()
+	// In the order of an index its pages are filled one after the other. What is said twice of a mailbox stays in its order.
+	slices.SortStableFunc(b.rows, func(x, y candidate) int { return strings.Compare(x.address.Mailbox, y.address.Mailbox) })
 	count, err := r.book(ctx, now, b.rows, began, choices)
 	if err != nil {
-		return fmt.Errorf("import lines %d to %d: %w", b.first(), b.last(), err)
+		return fmt.Errorf("import lines %d to %d: %w", first, last, err)
 	}
 	a.add(count)
 	if in.Progress != nil {

@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"depesche/migrations"
@@ -52,20 +50,17 @@ type ending struct {
 	newsletter string
 }
 
-const bulk = 100 // rows of a statement: more would not be faster
-
 var (
-	readersTable = shape{"INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) VALUES ", 7, "", ""}
-	eventsTable  = shape{"INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars) VALUES ", 8, "", ""}
-	bodiesTable  = shape{"INSERT INTO particulars (consent, salt, body, ip_salt, ip) VALUES ", 5, "", ""}
-	placesTable  = shape{"INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested, signed_up, consent, ended) VALUES ", 8, "", ""}
+	readersTable = shape{"INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) ", "nttttnn", ""}
+	eventsTable  = shape{"INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars) ", "nnttnttt", ""}
+	bodiesTable  = shape{"INSERT INTO particulars (consent, salt, body, ip_salt, ip) ", "ntttt", ""}
+	placesTable  = shape{"INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested, signed_up, consent, ended) ", "ntntnnnn", ""}
 	proofsTable  = shape{
-		`UPDATE subscriptions SET state = 'active', choice = v.column3, signed_up = v.column4, consent = v.column5 FROM (VALUES `, 5,
-		"(CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))",
-		`) AS v WHERE subscriptions.subscriber = v.column1 AND subscriptions.newsletter = v.column2 AND subscriptions.state = 'unproven'`,
+		"UPDATE subscriptions SET state = 'active', choice = v.column3, signed_up = v.column4, consent = v.column5 FROM (", "ntnnn",
+		") AS v WHERE subscriptions.subscriber = v.column1 AND subscriptions.newsletter = v.column2 AND subscriptions.state = 'unproven'",
 	}
 	// A reason gives way to a graver one only.
-	refusalsTable = shape{"INSERT INTO suppressions (person, reason, at, detail) VALUES ", 4, "", `
+	refusalsTable = shape{"INSERT INTO suppressions (person, reason, at, detail) ", "ttnt", `
 		ON CONFLICT (person) DO UPDATE SET reason = excluded.reason, at = excluded.at, detail = excluded.detail`}
 )
 
@@ -92,11 +87,11 @@ func (b *booking) write(ctx context.Context, tx *sql.Tx, rows []candidate) error
 
 // lookUp finds those of a batch who are known, by their hash: those, too, whose address was erased.
 func (b *booking) lookUp(ctx context.Context, tx *sql.Tx, rows []candidate) error {
-	persons := make([]any, len(rows))
+	persons := make([]string, len(rows))
 	for i := range rows {
 		persons[i] = rows[i].person
 	}
-	for part := range slices.Chunk(persons, 5*bulk) {
+	for part := range slices.Chunk(persons, 500) {
 		if err := b.lookUpPart(ctx, tx, part); err != nil {
 			return fmt.Errorf("look up readers: %w", err)
 		}
@@ -104,27 +99,27 @@ func (b *booking) lookUp(ctx context.Context, tx *sql.Tx, rows []candidate) erro
 	return nil
 }
 
-func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []any) error {
-	among := `(` + placeholders(len(persons)) + `)`
+func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []string) error {
+	among, args := b.among(persons)
 	var person, newsletter, kind string
 	var reason SuppressionReason
 	var state State
 	var id, at int64
-	err := scanEach(ctx, tx, `SELECT person, reason, at FROM suppressions WHERE person IN `+among, persons, func() {
+	err := scanEach(ctx, tx, `SELECT person, reason, at FROM suppressions WHERE person `+among, args, func() {
 		k := b.of(person)
 		k.reason, k.since = reason, at
 	}, &person, &reason, &at)
 	if err != nil {
 		return err
 	}
-	var found []any
+	var found []string
 	err = scanEach(ctx, tx, `
 		SELECT s.person, CASE WHEN s.mailbox IS NULL THEN 0 ELSE s.id END, COALESCE(p.newsletter, ''), COALESCE(p.state, ''),
 			COALESCE(c.kind, ''), COALESCE(c.at, 0)
 		FROM subscribers s
 		LEFT JOIN subscriptions p ON p.subscriber = s.id
 		LEFT JOIN consents c ON c.id = p.consent
-		WHERE s.person IN `+among, persons, func() {
+		WHERE s.person `+among, args, func() {
 		k := b.of(person)
 		k.id = max(k.id, id)
 		switch {
@@ -141,12 +136,24 @@ func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []any) err
 	if err != nil || len(found) == 0 {
 		return err
 	}
+	among, args = b.among(found)
 	return scanEach(ctx, tx, `
 		SELECT DISTINCT s.person, c.newsletter FROM subscribers s JOIN consents c ON c.subscriber = s.id
-		WHERE c.kind = 'withdrawn' AND s.person IN (`+placeholders(len(found))+`)`, found, func() {
+		WHERE c.kind = 'withdrawn' AND s.person `+among, args, func() {
 		k := b.of(person)
 		k.gone = append(k.gone, newsletter)
 	}, &person, &newsletter)
+}
+
+// among is the end of a condition: PostgreSQL takes the persons as one array, SQLite as so many parameters.
+func (b *booking) among(persons []string) (condition string, args []any) {
+	if b.r.db.Kind == migrations.PostgreSQL {
+		return "= ANY ($1)", []any{persons}
+	}
+	for _, person := range persons {
+		args = append(args, person)
+	}
+	return "IN (" + placeholders(len(persons)) + ")", args
 }
 
 // scanEach reads rows into the same places and calls fn after each.
@@ -296,7 +303,7 @@ func (b *booking) flush(ctx context.Context, tx *sql.Tx) error {
 		refusals.add(k.person, string(k.reason), k.since, "import")
 	}
 	for _, t := range []*table{b.readers, b.events, b.bodies, b.places, b.proofs, refusals} {
-		if err := t.flush(ctx, tx); err != nil {
+		if err := t.flush(ctx, tx, b.r.db.Kind); err != nil {
 			return err
 		}
 	}
@@ -310,68 +317,4 @@ func (b *booking) flush(ctx context.Context, tx *sql.Tx) error {
 		}
 	}
 	return nil
-}
-
-// shape is a statement over many rows: what stands before them, how many columns they have, one of them (with a question mark
-// for each value; "" is just these) and what stands after them.
-type shape struct {
-	before  string
-	columns int
-	row     string
-	after   string
-}
-
-// table collects rows for a shape.
-type table struct {
-	shape
-	values []any
-}
-
-func (t *table) add(values ...any) { t.values = append(t.values, values...) }
-
-func (t *table) flush(ctx context.Context, tx *sql.Tx) error {
-	for part := range slices.Chunk(t.values, bulk*t.columns) {
-		if _, err := tx.ExecContext(ctx, t.statement(len(part)/t.columns), part...); err != nil {
-			return fmt.Errorf("write %s…: %w", t.before[:24], err)
-		}
-	}
-	return nil
-}
-
-var statements sync.Map // texts for bulk rows, by what stands before them
-
-// statement is the same text for the same number of rows: drivers keep what they prepared by its text.
-func (s shape) statement(rows int) string {
-	if text, known := statements.Load(s.before); known && rows == bulk {
-		return text.(string)
-	}
-	row := s.row
-	if row == "" {
-		row = "(" + strings.TrimSuffix(strings.Repeat("?, ", s.columns), ", ") + ")"
-	}
-	text := s.before + numbered(strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")) + s.after
-	if rows == bulk {
-		statements.Store(s.before, text)
-	}
-	return text
-}
-
-// placeholders are $1, $2, … $n.
-func placeholders(n int) string {
-	return numbered(strings.TrimSuffix(strings.Repeat("?, ", n), ", "))
-}
-
-// numbered turns question marks into $1, $2, …
-func numbered(text string) string {
-	var b strings.Builder
-	n := 0
-	for _, c := range text {
-		if c == '?' {
-			n++
-			fmt.Fprintf(&b, "$%d", n)
-			continue
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
 }
