@@ -100,7 +100,7 @@ func (b *booking) lookUp(ctx context.Context, tx *sql.Tx, rows []candidate) erro
 }
 
 func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []string) error {
-	among, args := b.among(persons)
+	among, args := b.r.among(persons)
 	var person, newsletter, kind string
 	var reason SuppressionReason
 	var state State
@@ -136,40 +136,13 @@ func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []string) 
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	among, args = b.among(found)
+	among, args = b.r.among(found)
 	return scanEach(ctx, tx, `
 		SELECT DISTINCT s.person, c.newsletter FROM subscribers s JOIN consents c ON c.subscriber = s.id
 		WHERE c.kind = 'withdrawn' AND s.person `+among, args, func() {
 		k := b.of(person)
 		k.gone = append(k.gone, newsletter)
 	}, &person, &newsletter)
-}
-
-// among is the end of a condition: PostgreSQL takes the persons as one array, SQLite as so many parameters.
-func (b *booking) among(persons []string) (condition string, args []any) {
-	if b.r.db.Kind == migrations.PostgreSQL {
-		return "= ANY ($1)", []any{persons}
-	}
-	for _, person := range persons {
-		args = append(args, person)
-	}
-	return "IN (" + placeholders(len(persons)) + ")", args
-}
-
-// scanEach reads rows into the same places and calls fn after each.
-func scanEach(ctx context.Context, db reader, query string, args []any, fn func(), into ...any) error {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		fn()
-	}
-	return rows.Err()
 }
 
 func (b *booking) of(person string) *known {

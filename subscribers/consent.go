@@ -7,11 +7,8 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"time"
-
-	"depesche/migrations"
 )
 
 // EventKind is what happened to a consent.
@@ -89,24 +86,12 @@ type event struct {
 
 // record writes an event and its particulars and gives its id.
 func (r *Registry) record(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, e event) (int64, error) {
-	kept, err := e.keep()
+	w := newWriting()
+	id, err := w.record(now, who, e)
 	if err != nil {
-		return 0, fmt.Errorf("record consent: %w", err)
+		return 0, err
 	}
-	id := migrations.NewKey(now)
-	_, err = tx.ExecContext(ctx, `
-		INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, kept.hash)
-	if err != nil {
-		return 0, fmt.Errorf("record consent: %w", err)
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO particulars (consent, salt, body, ip_salt, ip) VALUES ($1, $2, $3, $4, $5)`,
-		id, kept.salt, kept.body, nullText(kept.ipSalt), nullText(kept.ip))
-	if err != nil {
-		return 0, fmt.Errorf("record particulars: %w", err)
-	}
-	return id, nil
+	return id, w.flush(ctx, tx, r.db.Kind)
 }
 
 // sealed are particulars as they are stored, and the hash by which the event knows them: it stays when they are deleted.

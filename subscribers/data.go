@@ -29,16 +29,22 @@ func (r *Registry) AskData(ctx context.Context, now time.Time, newsletter, token
 		if h.who.address == "" || h.suppressed != "" || h.state == "" {
 			return nil
 		}
-		mark, allowed, err := allow(ctx, tx, now, h.who.person, DataLetter)
-		if err != nil || !allowed || mark.due.After(now) { // a link is of no use tomorrow
+		known, err := r.readRepute(ctx, tx, now, h.who.person)
+		if err != nil {
 			return err
+		}
+		mark, allowed := allow(known[h.who.person].marks, now, h.who.person, DataLetter)
+		if !allowed || mark.due.After(now) { // a link is of no use tomorrow
+			return nil
 		}
 		choice, err := choiceOf(ctx, tx, h.who.id, newsletter)
 		if err != nil {
 			return err
 		}
 		queued = true
-		return queue(ctx, tx, now, h.who, mark, message{newsletter: newsletter, choice: choice, expires: now.Add(day)})
+		w := newWriting()
+		w.queue(now, h.who, mark, message{newsletter: newsletter, choice: choice, expires: now.Add(day)})
+		return w.flush(ctx, tx, r.db.Kind)
 	})
 	if err == nil && queued {
 		r.signal()

@@ -157,16 +157,65 @@ func (r *Registry) admit(ctx context.Context, tx *sql.Tx) (taken, letters int, e
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, s := range slips {
-		kind, err := r.signUp(ctx, tx, s)
+	for rest := slips; len(rest) > 0; {
+		var next []slip
+		next, rest = firstOfEach(rest)
+		n, err := r.admitEach(ctx, tx, next)
 		if err != nil {
 			return 0, 0, err
+		}
+		letters += n
+	}
+	return len(slips), letters, r.gauge(ctx, tx, slips)
+}
+
+// firstOfEach splits slips that are sorted by address: the first of each address, and the rest. What is decided about the second one
+// depends on the first.
+func firstOfEach(slips []slip) (first, rest []slip) {
+	for i, s := range slips {
+		if i > 0 && slips[i-1].address.Mailbox == s.address.Mailbox {
+			rest = append(rest, s)
+		} else {
+			first = append(first, s)
+		}
+	}
+	return first, rest
+}
+
+// admitEach decides about slips of different addresses, and says how many letters there are to mail.
+func (r *Registry) admitEach(ctx context.Context, tx *sql.Tx, slips []slip) (letters int, err error) {
+	guests := make([]guest, len(slips))
+	earliest := slips[0].at
+	for i, s := range slips {
+		n, _ := r.settings.newsletter(s.newsletter)
+		guests[i] = guest{s.address, n.Language, s.at}
+		if s.at.Before(earliest) {
+			earliest = s.at
+		}
+	}
+	readers, err := r.enlist(ctx, tx, guests...)
+	if err != nil {
+		return 0, err
+	}
+	persons := make([]string, len(readers))
+	for i, who := range readers {
+		persons[i] = who.person
+	}
+	known, err := r.readRepute(ctx, tx, earliest, persons...)
+	if err != nil {
+		return 0, err
+	}
+	w := newWriting()
+	for i, s := range slips {
+		kind, err := r.signUp(ctx, tx, w, s, readers[i], known[persons[i]])
+		if err != nil {
+			return 0, err
 		}
 		if kind != "" {
 			letters++
 		}
 	}
-	return len(slips), letters, r.gauge(ctx, tx, slips)
+	return letters, w.flush(ctx, tx, r.db.Kind)
 }
 
 // takeSlips takes some slips out of the box, sorted by address: whoever else decides about others locks readers in the

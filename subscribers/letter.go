@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"depesche/migrations"
 )
 
 // LetterKind is what a letter is for.
@@ -74,22 +72,6 @@ type message struct {
 	choice     int64
 	expires    time.Time
 	moves      sql.NullInt64 // of a change of address: the subscriber whose place its reader takes
-}
-
-// queue puts the letter into the queue that a postmark allows.
-func queue(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, mark postmark, m message) error {
-	if err := mark.press(ctx, tx); err != nil {
-		return err
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due, moves)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'due', $9, $10)`,
-		migrations.NewKey(now), who.id, m.newsletter, string(mark.kind), m.choice, newNonce(),
-		now.UnixMilli(), m.expires.UnixMilli(), mark.due.UnixMilli(), m.moves)
-	if err != nil {
-		return fmt.Errorf("queue letter: %w", err)
-	}
-	return nil
 }
 
 // ClaimLetters gives at most limit letters that are due to the holder of the fence until the lease ends, the longest waiting

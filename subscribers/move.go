@@ -78,37 +78,39 @@ func (r *Registry) move(
 	if moves >= maxMoves {
 		return false, nil
 	}
-	who, err := r.enlist(ctx, tx, now, a, n.Language)
+	enlisted, err := r.enlist(ctx, tx, guest{a, n.Language, now})
 	if err != nil {
 		return false, err
 	}
-	h, err := readHistory(ctx, tx, now, who, n.Slug)
+	who := enlisted[0]
+	known, err := r.readRepute(ctx, tx, now, who.person)
+	if err != nil {
+		return false, err
+	}
+	h, err := readHistory(ctx, tx, now, who, known[who.person], n.Slug)
 	if err != nil {
 		return false, err
 	}
 	mark, allowed := postmark{}, false
 	if h.next(now) == ConfirmLetter {
-		mark, allowed, err = allow(ctx, tx, now, who.person, ChangeLetter)
-	}
-	if err != nil {
-		return false, err
+		mark, allowed = allow(known[who.person].marks, now, who.person, ChangeLetter)
 	}
 	if !allowed {
 		return false, dismiss(ctx, tx, who)
 	}
 	e.Address = who.address
-	if _, err := r.record(ctx, tx, now, who, e); err != nil {
+	w := newWriting()
+	if _, err := w.record(now, who, e); err != nil {
 		return false, err
 	}
 	if h.state != Active {
-		if err := await(ctx, tx, now, who, n.Slug, choice); err != nil {
-			return false, err
-		}
+		w.await(now, who, n.Slug, choice)
 	}
-	return true, queue(ctx, tx, now, who, mark, message{
+	w.queue(now, who, mark, message{
 		newsletter: n.Slug, choice: choice, expires: mark.due.Add(r.settings.ConfirmWithin),
 		moves: sql.NullInt64{Int64: old.who.id, Valid: true},
 	})
+	return true, w.flush(ctx, tx, r.db.Kind)
 }
 
 // moved ends the subscription of the address a reader has left, if it still stands. What it rested until, the new one does, too.

@@ -30,13 +30,9 @@ type postmark struct {
 	due    time.Time
 }
 
-// allow says when a letter of that kind may be mailed to a person: now, or when a day has passed since the last one of its
-// kind. It is false where three letters have gone to that address, or will have, within a fortnight.
-func allow(ctx context.Context, tx *sql.Tx, now time.Time, person string, kind LetterKind) (postmark, bool, error) {
-	marks, err := readPostmarks(ctx, tx, now, person)
-	if err != nil {
-		return postmark{}, false, err
-	}
+// allow says when a letter of that kind may be mailed to a person with these marks: now, or when a day has passed since the last one
+// of its kind. It is false where three letters have gone to that address, or will have, within a fortnight.
+func allow(marks []postmark, now time.Time, person string, kind LetterKind) (postmark, bool) {
 	due := now
 	for _, m := range marks {
 		if next := m.due.Add(day); m.kind.limited() == kind.limited() && next.After(due) {
@@ -49,40 +45,36 @@ func allow(ctx context.Context, tx *sql.Tx, now time.Time, person string, kind L
 			count++
 		}
 	}
-	return postmark{person, kind, due}, count < maxPostmarks, nil
+	return postmark{person, kind, due}, count < maxPostmarks
 }
 
-func readPostmarks(ctx context.Context, tx *sql.Tx, now time.Time, person string) ([]postmark, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT kind, at FROM postmarks WHERE person = $1 AND at > $2`,
-		person, now.Add(-postmarkAge).UnixMilli())
+// readRepute reads what is known of persons: who must not be mailed, and what was. The earliest now of all counts.
+func (r *Registry) readRepute(ctx context.Context, tx *sql.Tx, now time.Time, persons ...string) (map[string]repute, error) {
+	known := make(map[string]repute, len(persons))
+	among, args := r.among(persons)
+	var person string
+	var reason SuppressionReason
+	var kind LetterKind
+	var at int64
+	err := scanEach(ctx, tx, `SELECT person, reason, at FROM suppressions WHERE person `+among, args, func() {
+		s := known[person]
+		s.reason, s.since = reason, at
+		known[person] = s
+	}, &person, &reason, &at)
+	if err != nil {
+		return nil, fmt.Errorf("read suppressions: %w", err)
+	}
+	since := fmt.Sprintf("$%d", len(args)+1)
+	err = scanEach(ctx, tx, `SELECT person, kind, at FROM postmarks WHERE person `+among+` AND at > `+since,
+		append(args, now.Add(-postmarkAge).UnixMilli()), func() {
+			s := known[person]
+			s.marks = append(s.marks, postmark{person, kind, instant(at)})
+			known[person] = s
+		}, &person, &kind, &at)
 	if err != nil {
 		return nil, fmt.Errorf("read postmarks: %w", err)
 	}
-	defer func() { _ = rows.Close() }()
-	var marks []postmark
-	for rows.Next() {
-		m := postmark{person: person}
-		var at int64
-		if err := rows.Scan(&m.kind, &at); err != nil {
-			return nil, fmt.Errorf("read postmarks: %w", err)
-		}
-		m.due = instant(at)
-		marks = append(marks, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read postmarks: %w", err)
-	}
-	return marks, nil
-}
-
-// press writes the mark of a letter that is queued.
-func (m postmark) press(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO postmarks (person, kind, at) VALUES ($1, $2, $3)`,
-		m.person, string(m.kind), m.due.UnixMilli())
-	if err != nil {
-		return fmt.Errorf("keep postmark: %w", err)
-	}
-	return nil
+	return known, nil
 }
 
 // forgetCounts deletes what no limit counts any more.

@@ -80,48 +80,49 @@ func (r *Registry) keepForm(ctx context.Context, now time.Time, n Newsletter, ha
 	return nil
 }
 
+// repute is what is known of a person before it is decided about a sign-up.
+type repute struct {
+	reason SuppressionReason // "" if none
+	since  int64
+	marks  []postmark
+}
+
 // signUp decides about a slip: which letter, if any, its address is mailed.
-func (r *Registry) signUp(ctx context.Context, tx *sql.Tx, s slip) (LetterKind, error) {
+func (r *Registry) signUp(ctx context.Context, tx *sql.Tx, w *writing, s slip, who subscriber, known repute) (LetterKind, error) {
 	n, _ := r.settings.newsletter(s.newsletter)
-	who, err := r.enlist(ctx, tx, s.at, s.address, n.Language)
-	if err != nil {
-		return "", err
-	}
-	h, err := readHistory(ctx, tx, s.at, who, n.Slug)
+	h, err := readHistory(ctx, tx, s.at, who, known, n.Slug)
 	if err != nil {
 		return "", err
 	}
 	kind := h.next(s.at)
 	mark, allowed := postmark{}, false
 	if kind != "" {
-		mark, allowed, err = allow(ctx, tx, s.at, who.person, kind)
+		mark, allowed = allow(known.marks, s.at, who.person, kind)
 	}
 	switch {
-	case err != nil:
-		return "", err
 	case !allowed, kind == LinkLetter && mark.due.After(s.at): // a link is of no use tomorrow, to who reads already
 		return "", dismiss(ctx, tx, who)
 	case kind == LinkLetter:
-		return kind, queue(ctx, tx, s.at, who, mark, message{newsletter: n.Slug, choice: s.choice, expires: s.at.Add(day)})
+		w.queue(s.at, who, mark, message{newsletter: n.Slug, choice: s.choice, expires: s.at.Add(day)})
+		return kind, nil
 	}
-	return kind, r.ask(ctx, tx, s, who, h, mark)
+	return kind, r.ask(w, s, who, h, mark)
 }
 
 // ask records that somebody wants to read, and queues the letter that asks whether it was they who said so.
-func (r *Registry) ask(ctx context.Context, tx *sql.Tx, s slip, who subscriber, h history, mark postmark) error {
+func (r *Registry) ask(w *writing, s slip, who subscriber, h history, mark postmark) error {
 	e := event{Requested, s.newsletter, s.wording, s.particulars}
 	e.Address = who.address
-	if _, err := r.record(ctx, tx, s.at, who, e); err != nil {
+	if _, err := w.record(s.at, who, e); err != nil {
 		return err
 	}
 	if h.state != Active {
-		if err := await(ctx, tx, s.at, who, s.newsletter, s.choice); err != nil {
-			return err
-		}
+		w.await(s.at, who, s.newsletter, s.choice)
 	}
-	return queue(ctx, tx, s.at, who, mark, message{
+	w.queue(s.at, who, mark, message{
 		newsletter: s.newsletter, choice: s.choice, expires: mark.due.Add(r.settings.ConfirmWithin),
 	})
+	return nil
 }
 
 // dismiss forgets an address that only this sign-up brought and that is mailed nothing.
@@ -131,19 +132,6 @@ func dismiss(ctx context.Context, tx *sql.Tx, who subscriber) error {
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM subscribers WHERE id = $1`, who.id); err != nil {
 		return fmt.Errorf("dismiss sign-up: %w", err)
-	}
-	return nil
-}
-
-// await makes the subscription pending. What it was before, if it ended, stays readable in ended.
-func await(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string, choice int64) error {
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested) VALUES ($1, $2, $3, 'pending', $4)
-		ON CONFLICT (subscriber, newsletter) DO UPDATE
-		SET choice = excluded.choice, state = 'pending', requested = excluded.requested`,
-		who.id, newsletter, choice, now.UnixMilli())
-	if err != nil {
-		return fmt.Errorf("await confirmation: %w", err)
 	}
 	return nil
 }
@@ -158,11 +146,11 @@ type history struct {
 	open    bool    // one of them has not left yet
 }
 
-func readHistory(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, newsletter string) (history, error) {
+func readHistory(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber, known repute, newsletter string) (history, error) {
 	var h history
 	var err error
-	if who.fresh { // nearly all are, and this costs a tenth
-		h.suppressed, h.since, err = readSuppression(ctx, tx, who)
+	if who.fresh { // nearly all are, and then this is all there can be
+		h.suppressed, h.since = known.reason, known.since
 	} else {
 		h.subscription, err = readSubscription(ctx, tx, who, newsletter)
 	}

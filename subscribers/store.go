@@ -31,25 +31,6 @@ type subscriber struct {
 	fresh    bool // enlisted by this transaction
 }
 
-// enlist gives the subscriber of a mailbox, a new one if need be, and locks the row: whatever else happens to this reader
-// waits for our commit.
-func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, now time.Time, a Address, language string) (subscriber, error) {
-	var s subscriber
-	id := migrations.NewKey(now)
-	err := tx.QueryRowContext(ctx, `
-		INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (mailbox) DO UPDATE SET mailbox = excluded.mailbox
-		RETURNING id, address, language, person, nonce`,
-		id, a.Mailed, a.Mailbox, r.keys.Person(a.Mailbox), language, newNonce(), now.UnixMilli()).
-		Scan(&s.id, &s.address, &s.language, &s.person, &s.nonce)
-	if err != nil {
-		return s, fmt.Errorf("enlist subscriber: %w", err)
-	}
-	s.fresh = s.id == id
-	return s, nil
-}
-
 // lock gives and locks a subscriber, or ErrNotFound.
 func lock(ctx context.Context, tx *sql.Tx, id int64) (subscriber, error) {
 	s := subscriber{id: id}

@@ -24,8 +24,6 @@ type table struct {
 
 func (t *table) add(values ...any) { t.values = append(t.values, values...) }
 
-func (t *table) rows() int { return len(t.values) / len(t.columns) }
-
 // flush writes the rows. PostgreSQL takes them as an array a column, which costs a third of what as many parameters cost; SQLite
 // knows no arrays.
 func (t *table) flush(ctx context.Context, tx *sql.Tx, kind migrations.Kind) (err error) {
@@ -49,6 +47,14 @@ func (t *table) flush(ctx context.Context, tx *sql.Tx, kind migrations.Kind) (er
 		}
 	}
 	return nil
+}
+
+// query writes the rows, at most 100, and gives what the statement returns.
+func (t *table) query(ctx context.Context, tx *sql.Tx, kind migrations.Kind) (*sql.Rows, error) {
+	if kind == migrations.PostgreSQL {
+		return tx.QueryContext(ctx, t.overArrays(), t.arrays(t.values)...)
+	}
+	return tx.QueryContext(ctx, t.overValues(len(t.values)/len(t.columns)), t.values...)
 }
 
 // overArrays is the statement for PostgreSQL.
@@ -132,4 +138,31 @@ func placeholders(n int) string {
 		list[i] = "$" + strconv.Itoa(i+1)
 	}
 	return strings.Join(list, ", ")
+}
+
+// among is the end of a condition: PostgreSQL takes the persons as one array, SQLite as so many parameters.
+func (r *Registry) among(persons []string) (condition string, args []any) {
+	if r.db.Kind == migrations.PostgreSQL {
+		return "= ANY ($1)", []any{persons}
+	}
+	for _, person := range persons {
+		args = append(args, person)
+	}
+	return "IN (" + placeholders(len(persons)) + ")", args
+}
+
+// scanEach reads rows into the same places and calls fn after each.
+func scanEach(ctx context.Context, db reader, query string, args []any, fn func(), into ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		fn()
+	}
+	return rows.Err()
 }
