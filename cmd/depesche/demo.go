@@ -139,7 +139,7 @@ func (d *demonstration) setUp(ctx context.Context, folder, site string) (map[str
 	}
 	config, err := LoadConfig(filepath.Join(folder, "depesche.yaml"), []string{
 		"DEPESCHE_BASE_URL=" + d.pages, "DEPESCHE_SMTP_HOST=" + host, "DEPESCHE_SMTP_PORT=" + port, "DEPESCHE_SMTP_TLS=none",
-		"DEPESCHE_SIGNUPS_MIN_FILL=1ms", // its readers type fast
+		"DEPESCHE_SIGNUPS_MIN_FILL=1ns", // its readers type fast
 	})
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ senders:
   newsletter: {from: morgen@talbote.test}
   letter: {from: leserservice@talbote.test}
 smtp: {host: 127.0.0.1, port: 1, tls: none}
-signups: {min_fill: 1ms}
+signups: {min_fill: 1ns}
 sources:
   - {name: wire, path: wire, rights: teaser, pictures: yes}
 topics:
