@@ -158,21 +158,26 @@ func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return err
 }
 
-// Roomy gives the writer memory for the pages that a large transaction changes, 64 MB, until restore is called: names and hashes come
-// in no order, so each row changes pages of its own, and with the usual 2 MB SQLite writes them out and reads them in for each.
+// Roomy gives the writer room for large transactions until restore is called: memory for the pages they change, 64 MB, and a log that is
+// merged into the database every 64 MB. Names and hashes come in no order, so each row changes pages of its own; with the usual 2 MB
+// of memory SQLite writes them out and reads them in for each, and with the usual 4 MB of log after each transaction once more.
 // PostgreSQL has its own memory.
 func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	if d.Kind == PostgreSQL {
 		return func() {}, nil
 	}
-	for _, pragma := range []string{`PRAGMA cache_size = -65536`, `PRAGMA temp_store = MEMORY`} {
-		if _, err := d.Write.ExecContext(ctx, pragma); err != nil {
-			return nil, fmt.Errorf("give the writer memory: %w", err)
+	set := func(ctx context.Context, pragmas ...string) error {
+		for _, pragma := range pragmas {
+			if _, err := d.Write.ExecContext(ctx, `PRAGMA `+pragma); err != nil {
+				return fmt.Errorf("set %s: %w", pragma, err)
+			}
 		}
+		return nil
 	}
+	err = set(ctx, `cache_size = -65536`, `temp_store = MEMORY`, `wal_autocheckpoint = 16384`)
 	return func() {
-		_, _ = d.Write.ExecContext(context.WithoutCancel(ctx), `PRAGMA cache_size = -2000`) // else it is only memory
-	}, nil
+		_ = set(context.WithoutCancel(ctx), `cache_size = -2000`, `temp_store = DEFAULT`, `wal_autocheckpoint = 1000`) // else it is only room
+	}, err
 }
 
 // ByIndex keeps PostgreSQL, in this transaction, from reading whole tables: it plans a statement once and keeps the plan, and one that

@@ -1,6 +1,7 @@
 package subscribers
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -158,6 +159,8 @@ type batch struct {
 	fresh    []Wording
 	read     int64
 	err      error // the last one's
+
+	first, last int // lines
 }
 
 // Import brings the readers of a list in, batch by batch: whatever ends it leaves whole batches behind, and doing it again
@@ -206,6 +209,7 @@ func (in *perusal) deal(ctx context.Context, sheet *Sheet, batches chan<- batch)
 	var b batch
 	hand := func() error {
 		b.fresh, in.fresh, b.read = in.fresh, nil, sheet.Done()
+		b.arrange()
 		select {
 		case batches <- b:
 		case <-ctx.Done():
@@ -262,12 +266,9 @@ func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began 
 	if err != nil {
 		return err
 	}
-	first, last := b.first(), b.last()
-	// In the order of an index its pages are filled one after the other. What is said twice of a mailbox stays in its order.
-	slices.SortStableFunc(b.rows, func(x, y candidate) int { return strings.Compare(x.address.Mailbox, y.address.Mailbox) })
 	count, err := r.book(ctx, now, b.rows, began, choices)
 	if err != nil {
-		return fmt.Errorf("import lines %d to %d: %w", first, last, err)
+		return fmt.Errorf("import lines %d to %d: %w", b.first, b.last, err)
 	}
 	a.add(count)
 	if in.Progress != nil {
@@ -300,18 +301,15 @@ func (r *Registry) book(ctx context.Context, now time.Time, rows []candidate, be
 	}
 }
 
-func (b batch) first() int {
-	if len(b.rows) == 0 {
-		return 0
+// arrange puts the rows in the order of an index, whose pages are then filled one after the other. What is said twice of a mailbox stays
+// in its order.
+func (b *batch) arrange() {
+	if len(b.rows) > 0 {
+		b.first, b.last = b.rows[0].line, b.rows[len(b.rows)-1].line
 	}
-	return b.rows[0].line
-}
-
-func (b batch) last() int {
-	if len(b.rows) == 0 {
-		return 0
-	}
-	return b.rows[len(b.rows)-1].line
+	slices.SortFunc(b.rows, func(x, y candidate) int {
+		return cmp.Or(strings.Compare(x.address.Mailbox, y.address.Mailbox), cmp.Compare(x.line, y.line))
+	})
 }
 
 func (a *Admission) add(b Admission) {

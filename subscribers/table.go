@@ -105,11 +105,11 @@ func column[T any](values []any, width int, value func(any) (T, bool)) []*T {
 	return column
 }
 
-var statements sync.Map // texts by what stands before the rows and how many they are
+var statements sync.Map // texts by how many rows they are of, and what stands around them
 
 // overValues is the statement for SQLite. The text for a number of rows is always the same: drivers keep what they prepared by it.
 func (s shape) overValues(rows int) string {
-	key := strconv.Itoa(rows) + s.before
+	key := strconv.Itoa(rows) + s.before + s.after
 	if text, known := statements.Load(key); known {
 		return text.(string)
 	}
