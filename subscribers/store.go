@@ -92,14 +92,6 @@ func readSubscription(ctx context.Context, db reader, who subscriber, newsletter
 	return s, nil
 }
 
-func readSuppression(ctx context.Context, db reader, who subscriber) (reason SuppressionReason, since int64, err error) {
-	err = db.QueryRowContext(ctx, `SELECT reason, at FROM suppressions WHERE person = $1`, who.person).Scan(&reason, &since)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", 0, fmt.Errorf("read suppression: %w", err)
-	}
-	return reason, since, nil
-}
-
 const maxKnownChoices = 10_000
 
 // choice is the id of a set of topics. Like a wording it is kept before the transaction that refers to it.
