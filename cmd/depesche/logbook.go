@@ -1,12 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,21 +44,28 @@ func (l logged) last() subscribers.Head {
 }
 
 func (b logbook) read() (l logged, err error) {
-	file, err := os.Open(b.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
-	}
+	text, _, err := b.lines()
 	if err != nil {
 		return l, fmt.Errorf("read the ledger's log: %w", err)
 	}
-	defer func() { _ = file.Close() }()
-	lines := bufio.NewScanner(file)
-	for number := 1; lines.Scan(); number++ {
-		if err := l.add(strings.Fields(lines.Text())); err != nil {
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		if err := l.add(strings.Fields(line)); err != nil {
 			return l, fmt.Errorf("read the ledger's log: %s:%d: %w", b.path, number, err)
 		}
 	}
-	return l, lines.Err()
+	return l, nil
+}
+
+// lines are the whole ones: a power cut may have left half of one at the end, which was never relied on.
+func (b logbook) lines() (text string, torn bool, err error) {
+	content, err := os.ReadFile(b.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	whole := bytes.LastIndexByte(content, '\n') + 1
+	return string(content[:whole]), whole < len(content), err
 }
 
 func (l *logged) add(fields []string) error {
@@ -85,8 +93,15 @@ func (l *logged) add(fields []string) error {
 	return nil
 }
 
-// write adds a line, and has it on the disk before it returns.
+// write adds a line, and has it on the disk before it returns. Half a line that stands at the end goes.
 func (b logbook) write(now time.Time, what, which string) (err error) {
+	text, torn, err := b.lines()
+	if err == nil && torn { // only then: another process may be writing
+		err = os.Truncate(b.path, int64(len(text)))
+	}
+	if err != nil {
+		return fmt.Errorf("mend the ledger's log: %w", err)
+	}
 	file, err := os.OpenFile(b.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the ledger's log: %w", err)
@@ -121,13 +136,9 @@ func (b logbook) digests(now time.Time, m newsletter.Morning) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
-	for _, name := range l.sent {
-		known[name] = true
-	}
 	for _, d := range m.Digests {
 		name := d.Newsletter + "/" + string(d.Day)
-		if d.Tally.Sent+d.Tally.Doubtful == 0 || known[name] {
+		if d.Tally.Sent+d.Tally.Doubtful == 0 || slices.Contains(l.sent, name) {
 			continue
 		}
 		if err := b.write(now, "sent", name); err != nil {
