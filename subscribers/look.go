@@ -64,12 +64,9 @@ func readLogo(file string) (logo, error) {
 	if file == "" {
 		return logo{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readSmall("publisher.logo_file", file, maxLogo)
 	if err != nil {
-		return logo{}, fmt.Errorf("publisher.logo_file: %w", err)
-	}
-	if len(data) > maxLogo {
-		return logo{}, fmt.Errorf("publisher.logo_file: %s has %d bytes, expected at most %d", file, len(data), maxLogo)
+		return logo{}, err
 	}
 	kind := http.DetectContentType(data)
 	switch {
@@ -79,6 +76,18 @@ func readLogo(file string) (logo, error) {
 		return logo{}, errors.New("publisher.logo_file: expected a picture (SVG, PNG, JPEG, WebP or GIF): " + file)
 	}
 	return logo{"/logo?" + fingerprint(data), kind, data}, nil
+}
+
+// readSmall reads a file that a setting names.
+func readSmall(setting, file string, most int) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	if len(data) > most {
+		return nil, fmt.Errorf("%s: %s has %d bytes, expected at most %d", setting, file, len(data), most)
+	}
+	return data, nil
 }
 
 // serveLooks are what the pages and the box are made of: nothing in them is anybody's.

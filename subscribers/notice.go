@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -23,12 +22,9 @@ func readNotice(file, language string) (Wording, error) {
 	if file == "" {
 		return Wording{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readSmall("publisher.privacy_file", file, maxNotice)
 	if err != nil {
-		return Wording{}, fmt.Errorf("publisher.privacy_file: %w", err)
-	}
-	if len(data) > maxNotice {
-		return Wording{}, fmt.Errorf("publisher.privacy_file: %s has %d bytes, expected at most %d", file, len(data), maxNotice)
+		return Wording{}, err
 	}
 	if !utf8.Valid(data) {
 		return Wording{}, errors.New("publisher.privacy_file: expected UTF-8: " + file)
