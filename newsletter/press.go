@@ -95,20 +95,12 @@ func (p *press) chosen(variant int64) (topics string, err error) {
 }
 
 func (p *press) read(shelf int64) error {
-	rows, err := p.newsroom.db.Read.QueryContext(context.Background(), `
-		SELECT variant, topics FROM variants WHERE digest = $1 AND variant >= $2 AND variant < $3`,
-		p.edition.digest.ID, shelf*mostPrints, (shelf+1)*mostPrints)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var variant int64
+	_, err := all(context.Background(), p.newsroom.db.Read, func(scan func(...any) error) (variant int64, err error) {
 		var topics string
-		if err := rows.Scan(&variant, &topics); err != nil {
-			return err
-		}
+		err = scan(&variant, &topics)
 		p.topics[variant] = topics
-	}
-	return rows.Err()
+		return variant, err
+	}, `SELECT variant, topics FROM variants WHERE digest = $1 AND variant >= $2 AND variant < $3`,
+		p.edition.digest.ID, shelf*mostPrints, (shelf+1)*mostPrints)
+	return err
 }
