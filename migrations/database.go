@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -112,6 +113,7 @@ func (d *Database) firstContact(ctx context.Context) error {
 }
 
 func sqliteDSN(path string, extra url.Values) string {
+	extra.Set("_mutex", "no") // database/sql gives a connection to one goroutine at a time
 	extra.Set("_journal_mode", "WAL")
 	extra.Set("_synchronous", "FULL")
 	extra.Set("_foreign_keys", "1")
@@ -158,9 +160,9 @@ func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return err
 }
 
-// Roomy gives the writer room for large transactions until restore is called: memory for the pages they change, 64 MB, and a log that is
-// merged into the database every 64 MB. Names and hashes come in no order, so each row changes pages of its own; with the usual 2 MB
-// of memory SQLite writes them out and reads them in for each, and with the usual 4 MB of log after each transaction once more.
+// Roomy gives the writer room for large transactions until restore is called: memory for the pages they change, 64 MB, and a log that
+// another connection merges into the database meanwhile. Hashes come in no order, so each row changes pages of its own; with the usual
+// 2 MB of memory SQLite writes them out and reads them in for each, and with the usual 4 MB of log it merges after each transaction.
 // PostgreSQL has its own memory.
 func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	if d.Kind == PostgreSQL {
@@ -174,10 +176,33 @@ func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 		}
 		return nil
 	}
-	err = set(ctx, `cache_size = -65536`, `temp_store = MEMORY`, `wal_autocheckpoint = 16384`)
+	if err := set(ctx, `cache_size = -65536`, `temp_store = MEMORY`, `wal_autocheckpoint = 65536`); err != nil {
+		return nil, err
+	}
+	merging, stop := context.WithCancel(ctx)
+	merged := make(chan struct{})
+	go func() {
+		defer close(merged)
+		d.keepMerging(merging)
+	}()
 	return func() {
+		stop()
+		<-merged
 		_ = set(context.WithoutCancel(ctx), `cache_size = -2000`, `temp_store = DEFAULT`, `wal_autocheckpoint = 1000`) // else it is only room
-	}, err
+	}, nil
+}
+
+// keepMerging moves what is committed from the log into the file, beside the writer, until ctx ends.
+func (d *Database) keepMerging(ctx context.Context) {
+	for often := time.NewTicker(200 * time.Millisecond); ; {
+		select {
+		case <-ctx.Done():
+			often.Stop()
+			return
+		case <-often.C:
+			_, _ = d.Read.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`) // else the writer does it
+		}
+	}
 }
 
 // ByIndex keeps PostgreSQL, in this transaction, from reading whole tables: it plans a statement once and keeps the plan, and one that

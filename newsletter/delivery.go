@@ -60,7 +60,7 @@ func (n *Newsroom) cut(ctx context.Context, tx *sql.Tx, e *edition) error {
 	choices, err := all(ctx, tx, func(scan func(...any) error) (c choice, err error) {
 		return c, scan(&c.id, &c.topics)
 	}, `SELECT c.id, c.topics FROM choices c
-		WHERE c.newsletter = $1 AND EXISTS (SELECT 1 FROM subscriptions p WHERE p.choice = c.id AND p.state = 'active')
+		WHERE c.id IN (SELECT p.choice FROM subscriptions p WHERE p.newsletter = $1 AND p.state = 'active')
 		ORDER BY c.topics`, e.digest.Newsletter)
 	if err != nil {
 		return fmt.Errorf("read choices of topics: %w", err)

@@ -430,8 +430,8 @@ func (h *house) circulate(n int) {
 	h.t.Helper()
 	const number = `WITH RECURSIVE n (i) AS (SELECT CAST(100 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 100 + CAST($1 AS BIGINT)) `
 	for _, statement := range []string{
-		`INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) ` + number + `
-			SELECT i, 'leser' || i || '@reader.test', 'leser' || i || '@reader.test', 'leser' || i, 'de', 1, 1 FROM n`,
+		`INSERT INTO subscribers (id, address, person, language, nonce, created) ` + number + `
+			SELECT i, 'leser' || i || '@reader.test', 'leser' || i, 'de', 1, 1 FROM n`,
 		`INSERT INTO consents (id, subscriber, newsletter, kind, at, person, particulars) ` + number + `
 			SELECT i, i, 'morgen', 'confirmed', 1, 'x', '' FROM n`,
 		`INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested, signed_up, consent) ` + number + `

@@ -121,7 +121,7 @@ func (h *house) readers(n int, who func(i int) (address string, topics []string)
 			}{
 				{`INSERT INTO choices (id, newsletter, topics) VALUES ($1, 'morgen', $2) ON CONFLICT DO NOTHING`, []any{choice, strings.Join(topics, ",")}},
 				{
-					`INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) VALUES ($1, $2, $2, $2, 'de', $3, 1)`,
+					`INSERT INTO subscribers (id, address, person, language, nonce, created) VALUES ($1, $2, $2, 'de', $3, 1)`,
 					[]any{id, address, id * 7},
 				},
 				{

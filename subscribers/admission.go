@@ -150,7 +150,8 @@ func (in *perusal) read(ctx context.Context, sheet *Sheet, fn func(candidate, *P
 	}
 }
 
-const importBatch = 10_000 // rows a commit covers
+// How many rows a batch has: the first one few, for the writer waits until they are read, and each twice as many as the one before.
+const firstBatch, importBatch = 1000, 10_000
 
 // batch is a stretch of the file.
 type batch struct {
@@ -163,7 +164,7 @@ type batch struct {
 	first, last int // lines
 }
 
-// Import brings the readers of a list in, batch by batch: whatever ends it leaves whole batches behind, and doing it again
+// Import brings the readers of a list in, batch by batch: whatever ends it leaves whole readers behind, and doing it again
 // goes on where it ended. now is asked once a batch. Lines that cannot be taken are told and passed over; the error is about
 // everything else: ErrTable before anything was done.
 func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Sheet, i Import) (Admission, error) {
@@ -182,6 +183,7 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 		return a, err
 	}
 	defer restore()
+	books := newBooks(r, began)
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	batches := make(chan batch, 1)
@@ -191,7 +193,7 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 	}()
 	for b := range batches {
 		if err == nil {
-			err = r.takeBatch(ctx, now(), b, began, in, &a)
+			err = r.takeBatch(ctx, now(), b, books, in, &a)
 		}
 		if err != nil {
 			stop() // and let the reading end
@@ -207,6 +209,7 @@ func (r *Registry) Import(ctx context.Context, now func() time.Time, sheet *Shee
 // deal reads ahead while a batch is being written.
 func (in *perusal) deal(ctx context.Context, sheet *Sheet, batches chan<- batch) {
 	var b batch
+	size := firstBatch
 	hand := func() error {
 		b.fresh, in.fresh, b.read = in.fresh, nil, sheet.Done()
 		b.arrange()
@@ -215,7 +218,8 @@ func (in *perusal) deal(ctx context.Context, sheet *Sheet, batches chan<- batch)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		b = batch{rows: make([]candidate, 0, importBatch)}
+		size = min(2*size, importBatch)
+		b = batch{rows: make([]candidate, 0, size)}
 		return nil
 	}
 	err := in.read(ctx, sheet, func(c candidate, p *Problem) error {
@@ -224,7 +228,7 @@ func (in *perusal) deal(ctx context.Context, sheet *Sheet, batches chan<- batch)
 		} else {
 			b.rows = append(b.rows, c)
 		}
-		if len(b.rows)+len(b.problems) < importBatch {
+		if len(b.rows)+len(b.problems) < size {
 			return nil
 		}
 		return hand()
@@ -252,8 +256,8 @@ func (r *Registry) firstImport(ctx context.Context, now time.Time, hash string) 
 	return at, noted == 0, nil
 }
 
-// takeBatch writes a batch in one transaction, what many readers share before it.
-func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began int64, in *perusal, a *Admission) error {
+// takeBatch writes a batch, what many readers share before it.
+func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, books *books, in *perusal, a *Admission) error {
 	for _, p := range b.problems {
 		in.tell(p)
 	}
@@ -266,7 +270,7 @@ func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began 
 	if err != nil {
 		return err
 	}
-	count, err := r.book(ctx, now, b.rows, began, choices)
+	count, err := books.book(ctx, now, b.rows, choices)
 	if err != nil {
 		return fmt.Errorf("import lines %d to %d: %w", b.first, b.last, err)
 	}
@@ -277,38 +281,14 @@ func (r *Registry) takeBatch(ctx context.Context, now time.Time, b batch, began 
 	return nil
 }
 
-// book writes rows in one transaction. Where somebody signs up while we write the same reader, half of the rows is tried again, and
-// so on: the next time that reader is found, and fewer of them come at once.
-func (r *Registry) book(ctx context.Context, now time.Time, rows []candidate, began int64, choices map[[2]string]int64) (Admission, error) {
-	for tries := 0; ; tries++ {
-		b := booking{r: r, now: now, began: began, choices: choices}
-		err := r.db.Tx(ctx, func(tx *sql.Tx) error { return b.write(ctx, tx, rows) })
-		again := migrations.IsConflict(err) || migrations.IsDeadlock(err)
-		switch {
-		case err == nil:
-			return b.count, nil
-		case !again || tries == 5:
-			return Admission{}, err
-		case len(rows) > 1:
-			first, err := r.book(ctx, now, rows[:len(rows)/2], began, choices)
-			if err != nil {
-				return first, err
-			}
-			second, err := r.book(ctx, now, rows[len(rows)/2:], began, choices)
-			second.add(first)
-			return second, err
-		}
-	}
-}
-
-// arrange puts the rows in the order of an index, whose pages are then filled one after the other. What is said twice of a mailbox stays
+// arrange puts the rows in the order of an index, whose pages are then filled one after the other. What is said twice of a person stays
 // in its order.
 func (b *batch) arrange() {
 	if len(b.rows) > 0 {
 		b.first, b.last = b.rows[0].line, b.rows[len(b.rows)-1].line
 	}
 	slices.SortFunc(b.rows, func(x, y candidate) int {
-		return cmp.Or(strings.Compare(x.address.Mailbox, y.address.Mailbox), cmp.Compare(x.line, y.line))
+		return cmp.Or(strings.Compare(x.person, y.person), cmp.Compare(x.line, y.line))
 	})
 }
 

@@ -1,14 +1,60 @@
 package subscribers
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"depesche/migrations"
 )
+
+// books are where an import writes.
+type books struct {
+	r     *Registry
+	began int64    // when the file was first imported
+	ruled []*ruled // for each part of a batch that is written at once
+}
+
+// newBooks writes four parts at once to PostgreSQL, to which each is a process that works; SQLite has one writer.
+func newBooks(r *Registry, began int64) *books {
+	b := &books{r, began, []*ruled{newRuled()}}
+	for r.db.Kind == migrations.PostgreSQL && len(b.ruled) < 4 {
+		b.ruled = append(b.ruled, newRuled())
+	}
+	return b
+}
+
+// book writes rows that are sorted by person, each part in a transaction of its own: no person is in two of them.
+func (b *books) book(ctx context.Context, now time.Time, rows []candidate, choices map[[2]string]int64) (sum Admission, err error) {
+	var all sync.WaitGroup
+	counts, errs := make([]Admission, len(b.ruled)), make([]error, len(b.ruled))
+	for i, ruled := range b.ruled {
+		var part []candidate
+		part, rows = cutOff(rows, len(rows)/(len(b.ruled)-i))
+		all.Go(func() {
+			booking := booking{r: b.r, now: now, began: b.began, choices: choices, ruled: ruled}
+			counts[i], errs[i] = booking.book(ctx, part)
+		})
+	}
+	all.Wait()
+	for _, count := range counts {
+		sum.add(count)
+	}
+	return sum, errors.Join(errs...)
+}
+
+// cutOff takes n rows or a few more, for one person stays together.
+func cutOff(rows []candidate, n int) (part, rest []candidate) {
+	for 0 < n && n < len(rows) && rows[n].person == rows[n-1].person {
+		n++
+	}
+	return rows[:n], rows[n:]
+}
 
 // booking is what one transaction of an import writes: the rows of a batch meet the readers who are there, each is decided
 // about, and what follows goes into each table in a few statements.
@@ -19,12 +65,31 @@ type booking struct {
 	choices map[[2]string]int64
 	count   Admission
 
-	known    map[string]*known
-	next     int64 // the next of the keys set aside
-	refusals []*known
-	ends     []ending
+	known   map[string]*known
+	next    int64 // the next of the keys set aside
+	refused []*known
+	ends    []ending
 
-	readers, events, bodies, places, proofs *table
+	*ruled
+}
+
+// ruled are the tables of a booking. They are empty between bookings, and keep their room: a batch takes megabytes.
+type ruled struct{ readers, events, bodies, places, proofs, refusals table }
+
+// tables are in the order in which they are written.
+func (r *ruled) tables() []*table {
+	return []*table{&r.readers, &r.events, &r.bodies, &r.places, &r.proofs, &r.refusals}
+}
+
+func newRuled() *ruled {
+	return &ruled{
+		table{shape: readersTable},
+		table{shape: eventsTable},
+		table{shape: bodiesTable},
+		table{shape: placesTable},
+		table{shape: proofsTable},
+		table{shape: refusalsTable},
+	}
 }
 
 // known is what we know of a person in the list.
@@ -35,6 +100,8 @@ type known struct {
 	since  int64
 	places []place
 	gone   []string // newsletters they withdrew from, by the consents
+
+	refused bool // reason is of this list
 }
 
 // place is a subscription.
@@ -51,7 +118,7 @@ type ending struct {
 }
 
 var (
-	readersTable = shape{"INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) ", "nttttnn", ""}
+	readersTable = shape{"INSERT INTO subscribers (id, address, person, language, nonce, created) ", "ntttnn", ""}
 	eventsTable  = shape{"INSERT INTO consents (id, subscriber, newsletter, kind, at, wording, person, particulars) ", "nnttnttt", ""}
 	bodiesTable  = shape{"INSERT INTO particulars (consent, salt, body, ip_salt, ip) ", "ntttt", ""}
 	placesTable  = shape{"INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested, signed_up, consent, ended) ", "ntntnnnn", ""}
@@ -64,14 +131,38 @@ var (
 		ON CONFLICT (person) DO UPDATE SET reason = excluded.reason, at = excluded.at, detail = excluded.detail`}
 )
 
+// book writes rows in one transaction. Where somebody signs up while we write the same reader, or another list brings them, half of the
+// rows is tried again, and so on: the next time that reader is found, and fewer of them come at once.
+func (b booking) book(ctx context.Context, rows []candidate) (Admission, error) {
+	for tries := 0; ; tries++ {
+		attempt := b
+		err := b.r.db.Tx(ctx, func(tx *sql.Tx) error { return attempt.write(ctx, tx, rows) })
+		again := migrations.IsConflict(err) || migrations.IsDeadlock(err)
+		switch {
+		case err == nil:
+			return attempt.count, nil
+		case !again || tries == 5:
+			return Admission{}, err
+		case len(rows) > 1:
+			first, err := b.book(ctx, rows[:len(rows)/2])
+			if err != nil {
+				return first, err
+			}
+			second, err := b.book(ctx, rows[len(rows)/2:])
+			second.add(first)
+			return second, err
+		}
+	}
+}
+
 func (b *booking) write(ctx context.Context, tx *sql.Tx, rows []candidate) error {
+	if len(rows) == 0 {
+		return nil
+	}
 	b.known = make(map[string]*known, len(rows))
 	b.next = migrations.NewKeys(b.now, 2*len(rows)+1)
-	b.readers, b.events, b.bodies = &table{shape: readersTable}, &table{shape: eventsTable}, &table{shape: bodiesTable}
-	b.places, b.proofs = &table{shape: placesTable}, &table{shape: proofsTable}
-	// One import at a time: two that bring the same persons in another order would wait for each other. Nobody else locks this row.
-	if _, err := tx.ExecContext(ctx, `UPDATE house SET value = value WHERE key = 'oldest_binary'`); err != nil {
-		return fmt.Errorf("wait for another import: %w", err)
+	for _, t := range b.tables() {
+		t.values = t.values[:0] // of a transaction that failed
 	}
 	if err := b.r.db.ByIndex(ctx, tx); err != nil {
 		return err
@@ -91,7 +182,11 @@ func (b *booking) lookUp(ctx context.Context, tx *sql.Tx, rows []candidate) erro
 	for i := range rows {
 		persons[i] = rows[i].person
 	}
-	for part := range slices.Chunk(persons, 500) {
+	most := 500
+	if b.r.db.Kind == migrations.PostgreSQL {
+		most = len(persons) // they are one parameter
+	}
+	for part := range slices.Chunk(persons, most) {
 		if err := b.lookUpPart(ctx, tx, part); err != nil {
 			return fmt.Errorf("look up readers: %w", err)
 		}
@@ -114,7 +209,7 @@ func (b *booking) lookUpPart(ctx context.Context, tx *sql.Tx, persons []string) 
 	}
 	var found []string
 	err = scanEach(ctx, tx, `
-		SELECT s.person, CASE WHEN s.mailbox IS NULL THEN 0 ELSE s.id END, COALESCE(p.newsletter, ''), COALESCE(p.state, ''),
+		SELECT s.person, CASE WHEN s.address IS NULL THEN 0 ELSE s.id END, COALESCE(p.newsletter, ''), COALESCE(p.state, ''),
 			COALESCE(c.kind, ''), COALESCE(c.at, 0)
 		FROM subscribers s
 		LEFT JOIN subscriptions p ON p.subscriber = s.id
@@ -204,8 +299,9 @@ func (b *booking) suppress(k *known, reason SuppressionReason, since int64) {
 		b.count.Unchanged++
 		return
 	}
-	if !slices.Contains(b.refusals, k) {
-		b.refusals = append(b.refusals, k)
+	if !k.refused {
+		k.refused = true
+		b.refused = append(b.refused, k)
 	}
 	k.reason, k.since = reason, since
 	if since == 0 {
@@ -233,15 +329,12 @@ func (b *booking) key() int64 {
 func (b *booking) admit(k *known, c *candidate) {
 	if k.id == 0 {
 		k.id = b.key()
-		b.readers.add(k.id, c.address.Mailed, c.address.Mailbox, c.person, c.language, newNonce(), b.now.UnixMilli())
+		b.readers.add(k.id, c.address.Mailed, c.person, c.language, newNonce(), b.now.UnixMilli())
 	}
-	state, kind, end := Unproven, Imported, sql.NullInt64{}
+	state, kind, end := Unproven, Imported, int64(0)
 	switch {
 	case c.standing == ended:
-		state, end = Ended, sql.NullInt64{Int64: c.since, Valid: true}
-		if c.since == 0 {
-			end.Int64 = b.began
-		}
+		state, end = Ended, cmp.Or(c.since, b.began)
 		if !c.proven {
 			kind = Withdrawn // all there is to remember of them
 		}
@@ -254,28 +347,27 @@ func (b *booking) admit(k *known, c *candidate) {
 	}
 	k.places = append(k.places, place{newsletter: c.newsletter, state: state})
 	event := b.record(k, c, kind)
-	requested, consent := c.signedUp, sql.NullInt64{Int64: event, Valid: c.proven}
-	signedUp := sql.NullInt64{Int64: c.signedUp, Valid: c.proven}
-	if requested == 0 {
-		requested = b.now.UnixMilli()
+	var signedUp, consent any
+	if c.proven {
+		signedUp, consent = c.signedUp, event
 	}
-	b.places.add(k.id, c.newsletter, b.choices[[2]string{c.newsletter, c.topics}], string(state), requested, signedUp, consent, end)
+	b.places.add(k.id, c.newsletter, b.choices[[2]string{c.newsletter, c.topics}], string(state),
+		cmp.Or(c.signedUp, b.now.UnixMilli()), signedUp, consent, orNull(end))
 }
 
-// record is Registry.record for many.
-func (b *booking) record(k *known, c *candidate, kind EventKind) int64 {
-	id := b.key()
-	b.events.add(id, k.id, c.newsletter, string(kind), b.now.UnixMilli(), nullText(c.wording), c.person, c.hash)
-	b.bodies.add(id, c.salt, c.body, nullText(c.ipSalt), nullText(c.ip))
+// record is Registry.record for many. The id is one for a table.
+func (b *booking) record(k *known, c *candidate, kind EventKind) (id any) {
+	id = b.key()
+	b.events.add(id, k.id, c.newsletter, string(kind), b.now.UnixMilli(), orNull(c.wording), c.person, c.hash)
+	b.bodies.add(id, c.salt, c.body, orNull(c.ipSalt), orNull(c.ip))
 	return id
 }
 
 func (b *booking) flush(ctx context.Context, tx *sql.Tx) error {
-	refusals := &table{shape: refusalsTable}
-	for _, k := range b.refusals {
-		refusals.add(k.person, string(k.reason), k.since, "import")
+	for _, k := range b.refused {
+		b.refusals.add(k.person, string(k.reason), k.since, "import")
 	}
-	for _, t := range []*table{b.readers, b.events, b.bodies, b.places, b.proofs, refusals} {
+	for _, t := range b.tables() {
 		if err := t.flush(ctx, tx, b.r.db.Kind); err != nil {
 			return err
 		}

@@ -120,8 +120,7 @@ func (p Particulars) keep() (kept sealed, err error) {
 }
 
 func particularsHash(salt, body string) string {
-	sum := sha256.Sum256([]byte(salt + body))
+	var room [1024]byte // for what is hashed: most of it is not as long
+	sum := sha256.Sum256(append(append(room[:0], salt...), body...))
 	return hex.EncodeToString(sum[:])
 }
-
-func nullText(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }

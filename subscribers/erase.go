@@ -95,7 +95,7 @@ func (r *Registry) erase(ctx context.Context, tx *sql.Tx, now time.Time, who sub
 	if who.address == "" && gone.Letters+gone.Particulars+gone.Subscriptions == before {
 		return nil
 	}
-	err := execute(ctx, tx, `UPDATE subscribers SET address = NULL, mailbox = NULL, erased = $1 WHERE id = $2`, now.UnixMilli(), who.id)
+	err := execute(ctx, tx, `UPDATE subscribers SET address = NULL, erased = $1 WHERE id = $2`, now.UnixMilli(), who.id)
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func (h *house) token(p Purpose, address string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	err = h.db.Read.QueryRow(`SELECT id, nonce FROM subscribers WHERE mailbox = $1`, a.Mailbox).Scan(&id, &nonce)
+	err = h.db.Read.QueryRow(`SELECT id, nonce FROM subscribers WHERE LOWER(address) = $1`, a.Mailbox).Scan(&id, &nonce)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type slip struct {
 	id          int64
 	at          time.Time
 	address     Address
+	person      string // once it is decided about
 	newsletter  string
 	choice      int64
 	wording     string
@@ -169,11 +170,11 @@ func (r *Registry) admit(ctx context.Context, tx *sql.Tx) (taken, letters int, e
 	return len(slips), letters, r.gauge(ctx, tx, slips)
 }
 
-// firstOfEach splits slips that are sorted by address: the first of each address, and the rest. What is decided about the second one
+// firstOfEach splits slips that are sorted by person: the first of each, and the rest. What is decided about the second one
 // depends on the first.
 func firstOfEach(slips []slip) (first, rest []slip) {
 	for i, s := range slips {
-		if i > 0 && slips[i-1].address.Mailbox == s.address.Mailbox {
+		if i > 0 && slips[i-1].person == s.person {
 			rest = append(rest, s)
 		} else {
 			first = append(first, s)
@@ -188,7 +189,7 @@ func (r *Registry) admitEach(ctx context.Context, tx *sql.Tx, slips []slip) (let
 	earliest := slips[0].at
 	for i, s := range slips {
 		n, _ := r.settings.newsletter(s.newsletter)
-		guests[i] = guest{s.address, n.Language, s.at}
+		guests[i] = guest{s.address, s.person, n.Language, s.at}
 		if s.at.Before(earliest) {
 			earliest = s.at
 		}
@@ -218,7 +219,7 @@ func (r *Registry) admitEach(ctx context.Context, tx *sql.Tx, slips []slip) (let
 	return letters, w.flush(ctx, tx, r.db.Kind)
 }
 
-// takeSlips takes some slips out of the box, sorted by address: whoever else decides about others locks readers in the
+// takeSlips takes some slips out of the box, sorted by person: whoever else decides about others locks readers in the
 // same order.
 func (r *Registry) takeSlips(ctx context.Context, tx *sql.Tx) ([]slip, error) {
 	rows, err := tx.QueryContext(ctx, `
@@ -237,13 +238,14 @@ func (r *Registry) takeSlips(ctx context.Context, tx *sql.Tx) ([]slip, error) {
 		if err != nil {
 			return nil, fmt.Errorf("take sign-ups: %w", err)
 		}
+		s.person = r.keys.Person(s.address.Mailbox)
 		slips = append(slips, s)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("take sign-ups: %w", err)
 	}
 	slices.SortFunc(slips, func(a, b slip) int {
-		return cmp.Or(cmp.Compare(a.address.Mailbox, b.address.Mailbox), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.person, b.person), cmp.Compare(a.id, b.id))
 	})
 	return slips, nil
 }

@@ -197,12 +197,12 @@ func (k *Keys) derive(secret []byte) error {
 	return nil
 }
 
-// Person is what stands for a mailbox where the address itself must not: hexadecimal HMAC-SHA256.
+// Person is what stands for a mailbox where the address itself must not: the first half of an HMAC-SHA256 (RFC 2104 §5), hexadecimal.
 func (k *Keys) Person(mailbox string) string {
 	w := k.person.take()
 	defer k.person.release(w)
 	w.in = append(w.in, mailbox...)
-	return hex.EncodeToString(w.mac())
+	return hex.EncodeToString(w.mac()[:sha256.Size/2])
 }
 
 // seal computes HMAC-SHA256 under one key, over and over without allocating.

@@ -146,6 +146,32 @@ func (r *Registry) sealSome(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+// Own says that this database is kept with these keys, where nobody has said so yet, or finds that it is with others: ErrKeys. With
+// those nobody would be found, neither readers nor those who want no mail.
+func (r *Registry) Own(ctx context.Context) error {
+	err := r.checkKeys(ctx)
+	if !errors.Is(err, errNoKeys) {
+		return err
+	}
+	return r.tx(ctx, func(tx *sql.Tx) error { return r.signKeys(ctx, tx) })
+}
+
+var errNoKeys = errors.New("nobody has said yet with which keys this database is kept")
+
+// checkKeys only reads.
+func (r *Registry) checkKeys(ctx context.Context) error {
+	names, err := texts(ctx, r.db.Read, `SELECT value FROM house WHERE key = 'keys'`)
+	switch {
+	case err != nil:
+		return err
+	case len(names) == 0:
+		return errNoKeys
+	case names[0] != r.keys.Name():
+		return ErrKeys
+	}
+	return nil
+}
+
 // signKeys writes down with which keys this database is kept, or finds that it was with others.
 func (r *Registry) signKeys(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO house (key, value) VALUES ('keys', $1) ON CONFLICT DO NOTHING`, r.keys.Name())

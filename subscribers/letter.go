@@ -71,7 +71,7 @@ type message struct {
 	newsletter string
 	choice     int64
 	expires    time.Time
-	moves      sql.NullInt64 // of a change of address: the subscriber whose place its reader takes
+	moves      int64 // of a change of address: the subscriber whose place its reader takes; 0 for nobody
 }
 
 // ClaimLetters gives at most limit letters that are due to the holder of the fence until the lease ends, the longest waiting

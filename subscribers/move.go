@@ -78,7 +78,7 @@ func (r *Registry) move(
 	if moves >= maxMoves {
 		return false, nil
 	}
-	enlisted, err := r.enlist(ctx, tx, guest{a, n.Language, now})
+	enlisted, err := r.enlist(ctx, tx, guest{a, r.keys.Person(a.Mailbox), n.Language, now})
 	if err != nil {
 		return false, err
 	}
@@ -108,7 +108,7 @@ func (r *Registry) move(
 	}
 	w.queue(now, who, mark, message{
 		newsletter: n.Slug, choice: choice, expires: mark.due.Add(r.settings.ConfirmWithin),
-		moves: sql.NullInt64{Int64: old.who.id, Valid: true},
+		moves: old.who.id,
 	})
 	return true, w.flush(ctx, tx, r.db.Kind)
 }

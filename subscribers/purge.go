@@ -119,7 +119,7 @@ func deleteTraces(ctx context.Context, tx *sql.Tx, subscriber int64, newsletter 
 // forget erases a subscriber who has no subscription left.
 func (r *Registry) forget(ctx context.Context, tx *sql.Tx, now time.Time, who subscriber) error {
 	result, err := tx.ExecContext(ctx, `
-		UPDATE subscribers SET address = NULL, mailbox = NULL, erased = $1
+		UPDATE subscribers SET address = NULL, erased = $1
 		WHERE id = $2 AND NOT EXISTS (SELECT 1 FROM subscriptions p WHERE p.subscriber = subscribers.id)`,
 		now.UnixMilli(), who.id)
 	if err != nil {

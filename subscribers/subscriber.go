@@ -64,6 +64,8 @@ const (
 	Unproven State = "unproven"
 )
 
+const findStatement = `SELECT id FROM subscribers WHERE person = $1 AND erased IS NULL`
+
 // Find is the id of the subscriber with that address, or ErrNotFound.
 func (r *Registry) Find(ctx context.Context, address string) (int64, error) {
 	a, err := ParseAddress(address)
@@ -71,7 +73,7 @@ func (r *Registry) Find(ctx context.Context, address string) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err = r.db.Read.QueryRowContext(ctx, `SELECT id FROM subscribers WHERE mailbox = $1`, a.Mailbox).Scan(&id)
+	err = r.db.Read.QueryRowContext(ctx, findStatement, r.keys.Person(a.Mailbox)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, ErrNotFound
 	}

@@ -208,7 +208,7 @@ func (r *Registry) unsubscribeAll(ctx context.Context, tx *sql.Tx, now time.Time
 	reason := how.suppression()
 	ended := 0
 	var id int64
-	err := tx.QueryRowContext(ctx, `SELECT id FROM subscribers WHERE mailbox = $1`, a.Mailbox).Scan(&id)
+	err := tx.QueryRowContext(ctx, findStatement, r.keys.Person(a.Mailbox)).Scan(&id)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && reason == "":
 		return 0, ErrNotFound

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"depesche/migrations"
 )
 
@@ -16,7 +18,7 @@ import (
 // As a table the rows have the columns column1, column2, …
 type shape struct{ before, columns, after string }
 
-// table collects rows for a shape. A value is an int64, a string, or one of these that may be NULL.
+// table collects rows for a shape. A value is an int64, a string, or nil for NULL.
 type table struct {
 	shape
 	values []any
@@ -74,35 +76,44 @@ func (s shape) arrays(rows []any) []any {
 	columns := make([]any, width)
 	for i, kind := range s.columns {
 		if kind == 'n' {
-			columns[i] = column(rows[i:], width, func(v any) (n int64, known bool) {
-				if null, is := v.(sql.NullInt64); is {
-					return null.Int64, null.Valid
-				}
-				return v.(int64), true
-			})
-			continue
+			columns[i] = column(rows[i:], width, func(n int64, known bool) pgtype.Int8 { return pgtype.Int8{Int64: n, Valid: known} })
+		} else {
+			columns[i] = column(rows[i:], width, func(text string, known bool) pgtype.Text { return pgtype.Text{String: text, Valid: known} })
 		}
-		columns[i] = column(rows[i:], width, func(v any) (text string, known bool) {
-			if null, is := v.(sql.NullString); is {
-				return null.String, null.Valid
-			}
-			return v.(string), true
-		})
 	}
 	return columns
 }
 
-// column takes every width-th value.
-func column[T any](values []any, width int, value func(any) (T, bool)) []*T {
+// column takes every width-th value. The driver encodes the types it knows without looking into them: a slice of plain values where none
+// is NULL, else its own.
+func column[T, N any](values []any, width int, orNull func(v T, known bool) N) any {
 	n := (len(values) + width - 1) / width
-	all, column := make([]T, n), make([]*T, n)
-	for i := range n {
-		var known bool
-		if all[i], known = value(values[i*width]); known {
-			column[i] = &all[i]
+	plain := make([]T, 0, n)
+	for i := 0; i < len(values); i += width {
+		v, known := values[i].(T)
+		if !known {
+			break
 		}
+		plain = append(plain, v)
 	}
-	return column
+	if len(plain) == n {
+		return plain
+	}
+	nullable := make(pgtype.FlatArray[N], n)
+	for i := range nullable {
+		v, known := values[i*width].(T)
+		nullable[i] = orNull(v, known)
+	}
+	return nullable
+}
+
+// orNull is NULL for nothing.
+func orNull[T comparable](v T) any {
+	var nothing T
+	if v == nothing {
+		return nil
+	}
+	return v
 }
 
 var statements sync.Map // texts by how many rows they are of, and what stands around them

@@ -24,9 +24,9 @@ var (
 	lettersTable = shape{
 		"INSERT INTO letters (id, subscriber, newsletter, kind, choice, nonce, created, expires, state, due, moves) ", "nnttnnnntnn", "",
 	}
-	enlistedTable = shape{"INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) ", "nttttnn", `
-		ON CONFLICT (mailbox) DO UPDATE SET mailbox = excluded.mailbox
-		RETURNING id, address, language, person, nonce, mailbox`}
+	enlistedTable = shape{"INSERT INTO subscribers (id, address, person, language, nonce, created) ", "ntttnn", `
+		ON CONFLICT (person, (CASE WHEN erased IS NULL THEN 0 ELSE id END)) DO UPDATE SET nonce = subscribers.nonce
+		RETURNING id, address, language, person, nonce`}
 )
 
 func newWriting() *writing {
@@ -52,8 +52,8 @@ func (w *writing) record(now time.Time, who subscriber, e event) (id int64, err 
 		return 0, fmt.Errorf("record consent: %w", err)
 	}
 	id = migrations.NewKey(now)
-	w.events.add(id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), nullText(e.wording), who.person, kept.hash)
-	w.bodies.add(id, kept.salt, kept.body, nullText(kept.ipSalt), nullText(kept.ip))
+	w.events.add(id, who.id, e.newsletter, string(e.kind), now.UnixMilli(), orNull(e.wording), who.person, kept.hash)
+	w.bodies.add(id, kept.salt, kept.body, orNull(kept.ipSalt), orNull(kept.ip))
 	return id, nil
 }
 
@@ -66,17 +66,18 @@ func (w *writing) await(now time.Time, who subscriber, newsletter string, choice
 func (w *writing) queue(now time.Time, who subscriber, mark postmark, m message) {
 	w.marks.add(mark.person, string(mark.kind), mark.due.UnixMilli())
 	w.letters.add(migrations.NewKey(now), who.id, m.newsletter, string(mark.kind), m.choice, newNonce(),
-		now.UnixMilli(), m.expires.UnixMilli(), string(LetterDue), mark.due.UnixMilli(), m.moves)
+		now.UnixMilli(), m.expires.UnixMilli(), string(LetterDue), mark.due.UnixMilli(), orNull(m.moves))
 }
 
 // guest is who may be a reader, or become one.
 type guest struct {
 	Address
+	person   string
 	language string
 	at       time.Time
 }
 
-// enlist gives the subscribers of mailboxes, each once and in their order, new ones if need be, and locks their rows: whatever else
+// enlist gives the subscribers of persons, each once and in their order, new ones if need be, and locks their rows: whatever else
 // happens to these readers waits for our commit.
 func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, guests ...guest) ([]subscriber, error) {
 	t := &table{shape: enlistedTable}
@@ -84,8 +85,8 @@ func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, guests ...guest) ([]s
 	for i, g := range guests {
 		id := migrations.NewKey(g.at)
 		fresh[id] = true
-		at[g.Mailbox] = i
-		t.add(id, g.Mailed, g.Mailbox, r.keys.Person(g.Mailbox), g.language, newNonce(), g.at.UnixMilli())
+		at[g.person] = i
+		t.add(id, g.Mailed, g.person, g.language, newNonce(), g.at.UnixMilli())
 	}
 	rows, err := t.query(ctx, tx, r.db.Kind)
 	if err != nil {
@@ -95,12 +96,11 @@ func (r *Registry) enlist(ctx context.Context, tx *sql.Tx, guests ...guest) ([]s
 	all := make([]subscriber, len(guests))
 	for rows.Next() {
 		var s subscriber
-		var mailbox string
-		if err := rows.Scan(&s.id, &s.address, &s.language, &s.person, &s.nonce, &mailbox); err != nil {
+		if err := rows.Scan(&s.id, &s.address, &s.language, &s.person, &s.nonce); err != nil {
 			return nil, fmt.Errorf("enlist subscribers: %w", err)
 		}
 		s.fresh = fresh[s.id]
-		all[at[mailbox]] = s
+		all[at[s.person]] = s
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("enlist subscribers: %w", err)

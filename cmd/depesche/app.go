@@ -232,6 +232,12 @@ func (h *house) furnish(ctx context.Context) (err error) {
 	if h.registry, err = subscribers.New(h.db, h.keys, texts, forPages); err != nil {
 		return usageError(err)
 	}
+	if err := h.registry.Own(ctx); err != nil {
+		if errors.Is(err, subscribers.ErrKeys) {
+			return usageErrorf("%w: %s", err, h.config.Keys)
+		}
+		return fmt.Errorf("look whose keys the database has: %w", err)
+	}
 	settings, err := newsroomSettings(h.config)
 	if err != nil {
 		return usageError(err)

@@ -127,8 +127,8 @@ func (p *press) circulate(choices int) {
 			}
 		}
 		for _, statement := range []string{
-			`INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created)` + population +
-				` SELECT id, address, address, address, 'de', nonce, at FROM person`,
+			`INSERT INTO subscribers (id, address, person, language, nonce, created)` + population +
+				` SELECT id, address, address, 'de', nonce, at FROM person`,
 			`INSERT INTO consents (id, subscriber, newsletter, kind, at, person, particulars)` + population +
 				` SELECT id, id, 'morgen', 'confirmed', at, address, '' FROM person`,
 			`INSERT INTO subscriptions (subscriber, newsletter, choice, state, requested, signed_up, consent)` + population +

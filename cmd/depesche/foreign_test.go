@@ -25,7 +25,7 @@ func TestForeignLocalPart(t *testing.T) {
 			town := newTown(t, "")
 			server := newTurnstile(t, atOnce, c.offers...)
 			town.printed(server, readers)
-			town.exec(`UPDATE subscribers SET address = $1, mailbox = $1 WHERE id = 7`, address)
+			town.exec(`UPDATE subscribers SET address = $1 WHERE id = 7`, address)
 			town.depesche(runAt, 0, "run")
 			server.rest()
 			a := town.account(runAt)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -84,17 +83,10 @@ elsewhere, as 'depesche run --json' reports it. The exit status is 1 if a link d
 }
 
 func (a *app) verify(ctx context.Context, h *house, heads []subscribers.Head) error {
-	_, err := h.registry.Seal(ctx) // the log is not written: it shall not say what has yet to be verified
-	if errors.Is(err, subscribers.ErrKeys) {
-		return usageErrorf("%w: %s", err, h.config.Keys)
-	}
-	if err != nil {
+	if _, err := h.registry.Seal(ctx); err != nil { // the log is not written: it shall not say what has yet to be verified
 		return err
 	}
 	v, err := h.registry.Verify(ctx, heads...)
-	if errors.Is(err, subscribers.ErrKeys) {
-		return usageErrorf("%w: %s", err, h.config.Keys)
-	}
 	if err != nil {
 		return err
 	}

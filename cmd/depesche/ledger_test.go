@@ -178,7 +178,7 @@ func TestEraseSkipsWhatIsDue(t *testing.T) {
 		town.depesche(runAt, 0, "hold", "morgen/2026-02-11")
 		db := town.open()
 		if _, err := db.Write.Exec(`UPDATE deliveries SET state = 'doubtful', reply = 'unknown to anna@reader.test', due = NULL
-			WHERE subscriber = (SELECT id FROM subscribers WHERE mailbox = 'anna@reader.test')`); err != nil {
+			WHERE subscriber = (SELECT id FROM subscribers WHERE address = 'anna@reader.test')`); err != nil {
 			t.Fatal(err)
 		}
 		for _, reader := range []string{"anna@reader.test", "ben@reader.test"} {
@@ -247,6 +247,11 @@ func TestBackupAndRestore(t *testing.T) {
 	town.makeKeys()
 	if _, problem := town.depesche(runAt, 1, "restore", backup, "--force"); !strings.Contains(problem, "made with other keys") {
 		t.Errorf("restore with other keys says %q", problem)
+	}
+	for _, command := range [][]string{{"run"}, {"serve"}, {"subscriber", "import", backup}, {"subscriber", "show", "anna@reader.test"}} {
+		if _, problem := town.depesche(runAt, 2, command...); !strings.Contains(problem, "not the one of this database: "+keys) {
+			t.Errorf("with other keys %s says %q", command[0], problem)
+		}
 	}
 	if err := os.Rename(moved, keys); err != nil {
 		t.Fatal(err)

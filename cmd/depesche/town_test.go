@@ -272,7 +272,7 @@ func (n *town) addReaders(count int) {
 		for i := range count {
 			id, address := i+1, fmt.Sprintf("leser%d@reader.test", i+1)
 			for _, statement := range []string{
-				`INSERT INTO subscribers (id, address, mailbox, person, language, nonce, created) VALUES ($1, $2, $2, $2, 'de', 1, 1)`,
+				`INSERT INTO subscribers (id, address, person, language, nonce, created) VALUES ($1, $2, $2, 'de', 1, 1)`,
 				`INSERT INTO consents (id, subscriber, newsletter, kind, at, person, particulars) VALUES ($1, $1, 'morgen', 'confirmed', 1, $2, '')`,
 			} {
 				if _, err := tx.Exec(statement, id, address); err != nil {

@@ -14,14 +14,14 @@ CREATE TABLE house (
 CREATE TABLE subscribers (
 	id       BIGINT NOT NULL PRIMARY KEY,
 	address  TEXT,           -- as it is mailed (domain as A-labels); NULL once erased
-	mailbox  TEXT   UNIQUE,  -- address in lower case: one subscriber per mailbox; NULL once erased
-	person   TEXT   NOT NULL, -- keyed HMAC of mailbox: outlives the address
+	person   TEXT   NOT NULL, -- keyed HMAC of the address in lower case: outlives it
 	language TEXT   NOT NULL,
 	nonce    BIGINT NOT NULL, -- in every link; a new one revokes them
 	created  BIGINT NOT NULL,
 	erased   BIGINT
 );
-CREATE INDEX subscribers_person ON subscribers (person);
+-- One subscriber for a mailbox, beside those that were erased.
+CREATE UNIQUE INDEX subscribers_person ON subscribers (person, (CASE WHEN erased IS NULL THEN 0 ELSE id END));
 
 -- A distinct set of a newsletter's topics: readers with the same choice share a row.
 CREATE TABLE choices (
@@ -78,7 +78,6 @@ CREATE TABLE subscriptions (
 	ended      BIGINT,
 	PRIMARY KEY (subscriber, newsletter)
 );
-CREATE INDEX subscriptions_choice ON subscriptions (choice);
 CREATE INDEX subscriptions_unconfirmed ON subscriptions (requested)
 	WHERE state = 'pending' OR (consent IS NULL AND state <> 'unproven');
 CREATE INDEX subscriptions_paused ON subscriptions (paused) WHERE paused IS NOT NULL;
