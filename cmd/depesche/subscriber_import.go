@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +87,6 @@ func (a *app) importList(c *cobra.Command, path string, o importOrder) error {
 		return err
 	}
 	defer h.close()
-	debug.SetGCPercent(400) // a list leaves much behind and keeps little: megabytes more are worth a twentieth of the time
 	order, err := o.read(h, a.now())
 	if err != nil {
 		return usageError(err)
