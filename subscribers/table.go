@@ -44,11 +44,23 @@ func (t *table) flush(ctx context.Context, tx *sql.Tx, kind migrations.Kind) (er
 	}
 	const bulk = 100 // rows of a statement: more would not be faster
 	for rows := range slices.Chunk(t.values, bulk*len(t.columns)) {
-		if _, err := tx.ExecContext(ctx, t.overValues(len(rows)/len(t.columns)), rows...); err != nil {
+		if err := execAsQuery(ctx, tx, t.overValues(len(rows)/len(t.columns)), rows); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// execAsQuery runs a statement that gives no rows. SQLite's driver binds the parameters of a query all at once, those of other statements
+// one by one, which costs a fifth of writing them.
+func execAsQuery(ctx context.Context, tx *sql.Tx, statement string, args []any) error {
+	rows, err := tx.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	rows.Next() // runs it, or tells why not
+	return rows.Err()
 }
 
 // query writes the rows, at most 100, and gives what the statement returns.
