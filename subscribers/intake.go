@@ -28,6 +28,7 @@ type slip struct {
 	choice      int64
 	wording     string
 	particulars Particulars
+	moves       int64 // of a change of address: the subscriber whose place its reader takes; 0 for nobody
 
 	kept chan error
 }
@@ -103,8 +104,8 @@ func (r *Registry) insertSlips(ctx context.Context, batch ...*slip) error {
 				return fmt.Errorf("keep sign-up: %w", err)
 			}
 			_, err = tx.ExecContext(ctx, `
-				INSERT INTO slips (id, at, address, newsletter, choice, wording, particulars) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				migrations.NewKey(s.at), s.at.UnixMilli(), s.address.Mailed, s.newsletter, s.choice, s.wording, string(body))
+				INSERT INTO slips (id, at, address, newsletter, choice, wording, particulars, moves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+				migrations.NewKey(s.at), s.at.UnixMilli(), s.address.Mailed, s.newsletter, s.choice, s.wording, string(body), orNull(s.moves))
 			if err != nil {
 				return fmt.Errorf("keep sign-up: %w", err)
 			}
@@ -227,7 +228,7 @@ func (r *Registry) takeSlips(ctx context.Context, tx *sql.Tx) ([]slip, error) {
 			SELECT id FROM slips ORDER BY id LIMIT $1`+r.db.SkipLocked()+`
 		)
 		DELETE FROM slips WHERE id IN (SELECT id FROM first)
-		RETURNING id, at, address, newsletter, choice, wording, particulars`, admittedAtOnce)
+		RETURNING id, at, address, newsletter, choice, wording, particulars, COALESCE(moves, 0)`, admittedAtOnce)
 	if err != nil {
 		return nil, fmt.Errorf("take sign-ups: %w", err)
 	}
@@ -254,7 +255,7 @@ func scanSlip(rows *sql.Rows) (slip, error) {
 	var s slip
 	var at int64
 	var mailed, body string
-	if err := rows.Scan(&s.id, &at, &mailed, &s.newsletter, &s.choice, &s.wording, &body); err != nil {
+	if err := rows.Scan(&s.id, &at, &mailed, &s.newsletter, &s.choice, &s.wording, &body, &s.moves); err != nil {
 		return s, err
 	}
 	s.at, s.address = instant(at), Address{mailed, strings.ToLower(mailed)}

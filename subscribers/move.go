@@ -53,64 +53,28 @@ func (r *Registry) Move(ctx context.Context, now time.Time, newsletter, token, a
 	if err != nil {
 		return err
 	}
-	queued := false
-	err = r.tx(ctx, func(tx *sql.Tx) error {
-		queued, err = r.move(ctx, tx, now, old, a, n, choice, event{Requested, newsletter, words, Particulars{
+	return r.receive(ctx, &slip{
+		at: now, address: a, newsletter: newsletter, choice: choice, wording: words, moves: old.who.id, particulars: Particulars{
 			Topics: strings.Split(old.topics, ","), How: "change of address", Page: v.Page, IP: r.settings.IPs.apply(v.IP),
-		}})
-		return err
+		},
 	})
-	if queued {
-		r.signal()
-	}
-	return err
 }
 
-func (r *Registry) move(
-	ctx context.Context, tx *sql.Tx, now time.Time, old holder, a Address, n Newsletter, choice int64, e event,
-) (bool, error) {
+// moveLetter is the letter that a change of address gets where a sign-up would get the one that is given.
+func moveLetter(ctx context.Context, tx *sql.Tx, w *writing, s slip, kind LetterKind) (LetterKind, error) {
+	if kind != ConfirmLetter {
+		return "", nil
+	}
 	var moves int
 	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM letters WHERE moves = $1 AND created > $2`,
-		old.who.id, now.Add(-postmarkAge).UnixMilli()).Scan(&moves)
+		s.moves, s.at.Add(-postmarkAge).UnixMilli()).Scan(&moves)
 	if err != nil {
-		return false, fmt.Errorf("count changes of address: %w", err)
+		return "", fmt.Errorf("count changes of address: %w", err)
 	}
-	if moves >= maxMoves {
-		return false, nil
+	if moves+w.moves[s.moves] >= maxMoves {
+		return "", nil
 	}
-	enlisted, err := r.enlist(ctx, tx, guest{a, r.keys.Person(a.Mailbox), n.Language, now})
-	if err != nil {
-		return false, err
-	}
-	who := enlisted[0]
-	known, err := r.readRepute(ctx, tx, now, who.person)
-	if err != nil {
-		return false, err
-	}
-	h, err := readHistory(ctx, tx, now, who, known[who.person], n.Slug)
-	if err != nil {
-		return false, err
-	}
-	mark, allowed := postmark{}, false
-	if h.next(now) == ConfirmLetter {
-		mark, allowed = allow(known[who.person].marks, now, who.person, ChangeLetter)
-	}
-	if !allowed {
-		return false, dismiss(ctx, tx, who)
-	}
-	e.Address = who.address
-	w := newWriting()
-	if _, err := w.record(now, who, e); err != nil {
-		return false, err
-	}
-	if h.state != Active {
-		w.await(now, who, n.Slug, choice)
-	}
-	w.queue(now, who, mark, message{
-		newsletter: n.Slug, choice: choice, expires: mark.due.Add(r.settings.ConfirmWithin),
-		moves: old.who.id,
-	})
-	return true, w.flush(ctx, tx, r.db.Kind)
+	return ChangeLetter, nil
 }
 
 // moved ends the subscription of the address a reader has left, if it still stands. What it rested until, the new one does, too.

@@ -1,7 +1,9 @@
 package subscribers
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +105,7 @@ func TestMoveTellsNothingAndIsLimited(t *testing.T) {
 		h.subscribe("bounced@wnoz.example")
 		h.bounce("bounced@wnoz.example")
 		path := "/address/morgen/" + h.token(ToMove, oldAddress)
+		before := h.tables()
 		var first string
 		for _, address := range []string{"fresh@wnoz.example", "reads@wnoz.example", "bounced@wnoz.example", "abuse@wnoz.example"} {
 			got := h.press(path, url.Values{"email": {address}})
@@ -111,6 +114,11 @@ func TestMoveTellsNothingAndIsLimited(t *testing.T) {
 			}
 			if got.status != 200 || got.body != first {
 				t.Errorf("the answer for %s differs:\n%s", address, got.body)
+			}
+		}
+		for table, rows := range h.tables() {
+			if table != "slips" && table != "wordings" && !slices.Equal(rows, before[table]) {
+				t.Errorf("the door changed the table %s", table)
 			}
 		}
 		if l := h.letter(ChangeLetter); l.Address != "fresh@wnoz.example" {
@@ -124,6 +132,28 @@ func TestMoveTellsNothingAndIsLimited(t *testing.T) {
 			t.Errorf("%d more letters left, want %d in all", n, maxMoves)
 		}
 		h.wantAudience("in the end", oldAddress, "reads@wnoz.example")
+	})
+}
+
+// However many are asked for at once.
+func TestMoveIsLimitedWithinOneMoment(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.subscribe(oldAddress)
+		token := h.token(ToMove, oldAddress)
+		for i := range 2 * maxMoves {
+			if err := h.Move(t.Context(), h.now(), "morgen", token, fmt.Sprintf("neu%d@wnoz.example", i), Visit{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := h.Admit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := h.count(`SELECT COUNT(*) FROM letters WHERE kind = 'change'`); n != maxMoves {
+			t.Errorf("%d letters, want %d", n, maxMoves)
+		}
+		if n := h.count(`SELECT COUNT(*) FROM subscribers`); n != 1+maxMoves {
+			t.Errorf("%d addresses are kept, want %d and the old one", n, maxMoves)
+		}
 	})
 }
 

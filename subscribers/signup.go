@@ -95,6 +95,11 @@ func (r *Registry) signUp(ctx context.Context, tx *sql.Tx, w *writing, s slip, w
 		return "", err
 	}
 	kind := h.next(s.at)
+	if s.moves != 0 {
+		if kind, err = moveLetter(ctx, tx, w, s, kind); err != nil {
+			return "", err
+		}
+	}
 	mark, allowed := postmark{}, false
 	if kind != "" {
 		mark, allowed = allow(known.marks, s.at, who.person, kind)
@@ -120,7 +125,7 @@ func (r *Registry) ask(w *writing, s slip, who subscriber, h history, mark postm
 		w.await(s.at, who, s.newsletter, s.choice)
 	}
 	w.queue(s.at, who, mark, message{
-		newsletter: s.newsletter, choice: s.choice, expires: mark.due.Add(r.settings.ConfirmWithin),
+		newsletter: s.newsletter, choice: s.choice, expires: mark.due.Add(r.settings.ConfirmWithin), moves: s.moves,
 	})
 	return nil
 }

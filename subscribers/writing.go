@@ -14,6 +14,8 @@ import (
 // statement, so that many sign-ups cost a database as many messages as one.
 type writing struct {
 	events, bodies, places, marks, letters *table
+
+	moves map[int64]int // letters about a change of address, by who asked for it
 }
 
 var (
@@ -33,6 +35,7 @@ func newWriting() *writing {
 	return &writing{
 		events: &table{shape: eventsTable}, bodies: &table{shape: bodiesTable}, places: &table{shape: awaitedTable},
 		marks: &table{shape: marksTable}, letters: &table{shape: lettersTable},
+		moves: map[int64]int{},
 	}
 }
 
@@ -64,6 +67,9 @@ func (w *writing) await(now time.Time, who subscriber, newsletter string, choice
 
 // queue puts the letter into the queue that a postmark allows.
 func (w *writing) queue(now time.Time, who subscriber, mark postmark, m message) {
+	if m.moves != 0 {
+		w.moves[m.moves]++
+	}
 	w.marks.add(mark.person, string(mark.kind), mark.due.UnixMilli())
 	w.letters.add(migrations.NewKey(now), who.id, m.newsletter, string(mark.kind), m.choice, newNonce(),
 		now.UnixMilli(), m.expires.UnixMilli(), string(LetterDue), mark.due.UnixMilli(), orNull(m.moves))

@@ -141,7 +141,8 @@ CREATE TABLE slips (
 	newsletter  TEXT   NOT NULL,
 	choice      BIGINT NOT NULL,
 	wording     TEXT   NOT NULL, -- hash of the words shown
-	particulars TEXT   NOT NULL  -- JSON, without the address
+	particulars TEXT   NOT NULL, -- JSON, without the address
+	moves       BIGINT           -- of a change of address: the subscriber whose place its reader takes
 );
 
 -- When a letter was or will be mailed to a person: what the limits count, by HMAC, so that it outlives sign-ups deleted
