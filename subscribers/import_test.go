@@ -627,6 +627,26 @@ func TestImportOfRealLists(t *testing.T) {
 	}
 }
 
+// A real table that is none of readers is refused whole, with what is missing.
+func TestImportOfARealTableWithoutAddresses(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join(fixtures(t, "csv-ghost-migrate"), "mg-fs-utils/test/fixtures/example.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, dbtest.SQLite(t), nil)
+	before := h.dump()
+	sheet, err := NewSheet(bytes.NewReader(table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = h.Import(t.Context(), h.now, sheet, Import{}); !errors.Is(err, ErrTable) || !strings.Contains(err.Error(), "address") {
+		t.Errorf("Import = %v, want an ErrTable that says what is missing", err)
+	}
+	if h.dump() != before {
+		t.Error("the table left something behind")
+	}
+}
+
 // wantNoneWhoLeft reads the list once more by other means: nobody in the audience stands in a line that says they are gone.
 func (h *house) wantNoneWhoLeft(table string) {
 	h.t.Helper()
