@@ -341,11 +341,7 @@ func relay(c SMTP) smtp.Relay {
 
 // journalBase is where journals of replies are kept: named after the database, for several houses may share a folder.
 func journalBase(c *Config) string {
-	name := "depesche"
-	if !c.Database.PostgreSQL() {
-		name = filepath.Base(string(c.Database))
-	}
-	return filepath.Join(c.Journal, name+"-replies")
+	return filepath.Join(c.Journal, c.Database.fileName()+"-replies")
 }
 
 func mannersOf(c SMTP) newsletter.Manners {
