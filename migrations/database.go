@@ -160,39 +160,54 @@ func (d *Database) Retry(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return err
 }
 
-// Roomy gives the writer room for large transactions until restore is called: memory for the pages they change, 64 MB, and a log that
-// another connection merges into the database meanwhile. Hashes come in no order, so each row changes pages of its own; with the usual
-// 2 MB of memory SQLite writes them out and reads them in for each, and with the usual 4 MB of log it merges after each transaction.
-// PostgreSQL has its own memory.
+// Roomy gives the writer room for large transactions until restore is called: memory for the pages they change, 64 MB. Hashes come in no
+// order, so each row changes pages of its own; with the usual 2 MB SQLite writes them out and reads them in for each. It merges beside
+// the writer, too. PostgreSQL has its own memory.
 func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	if d.Kind == PostgreSQL {
 		return func() {}, nil
 	}
-	set := func(ctx context.Context, pragmas ...string) error {
-		for _, pragma := range pragmas {
-			if _, err := d.Write.ExecContext(ctx, `PRAGMA `+pragma); err != nil {
-				return fmt.Errorf("set %s: %w", pragma, err)
-			}
-		}
-		return nil
-	}
-	if err := set(ctx, `cache_size = -65536`, `temp_store = MEMORY`, `wal_autocheckpoint = 65536`); err != nil {
+	if err := d.set(ctx, `cache_size = -65536`, `temp_store = MEMORY`); err != nil {
 		return nil, err
 	}
-	merging, stop := context.WithCancel(ctx)
-	merged := make(chan struct{})
+	stop, err := d.MergeBeside(ctx)
+	return func() {
+		stop()
+		_ = d.set(context.WithoutCancel(ctx), `cache_size = -2000`, `temp_store = DEFAULT`) // else it is only room
+	}, err
+}
+
+// MergeBeside moves what is committed from SQLite's log into the file on a connection of its own, until stop is called. By default the
+// writer does so itself after every 4 MB, and who waits for it waits for that, too; now it does so after 64 MB.
+func (d *Database) MergeBeside(ctx context.Context) (stop func(), err error) {
+	if d.Kind == PostgreSQL {
+		return func() {}, nil
+	}
+	if err := d.set(ctx, `wal_autocheckpoint = 16384`); err != nil {
+		return func() {}, err
+	}
+	merging, end := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	go func() {
-		defer close(merged)
+		defer close(ended)
 		d.keepMerging(merging)
 	}()
 	return func() {
-		stop()
-		<-merged
-		_ = set(context.WithoutCancel(ctx), `cache_size = -2000`, `temp_store = DEFAULT`, `wal_autocheckpoint = 1000`) // else it is only room
+		end()
+		<-ended
+		_ = d.set(context.WithoutCancel(ctx), `wal_autocheckpoint = 1000`) // else the file is only larger
 	}, nil
 }
 
-// keepMerging moves what is committed from the log into the file, beside the writer, until ctx ends.
+func (d *Database) set(ctx context.Context, pragmas ...string) error {
+	for _, pragma := range pragmas {
+		if _, err := d.Write.ExecContext(ctx, `PRAGMA `+pragma); err != nil {
+			return fmt.Errorf("set %s: %w", pragma, err)
+		}
+	}
+	return nil
+}
+
 func (d *Database) keepMerging(ctx context.Context) {
 	for often := time.NewTicker(200 * time.Millisecond); ; {
 		select {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // Scrub makes what was deleted unreadable in the database's own files, and says whether it could. On SQLite deleted bytes
@@ -48,14 +49,24 @@ func (d *Database) rebuild(ctx context.Context) (bool, error) {
 	return d.emptyLog(ctx)
 }
 
-// emptyLog brings the log into the file and cuts it to nothing, unless a reader still needs it.
+// emptyLog brings the log into the file and cuts it to nothing, unless a reader still needs it. Somebody who merges at this moment
+// is waited for: SQLite does not wait for those.
 func (d *Database) emptyLog(ctx context.Context) (bool, error) {
-	var busy, frames, moved int
-	err := d.Write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
-	if err != nil {
-		return false, fmt.Errorf("empty the database's log: %w", err)
+	for began := time.Now(); ; {
+		var busy, frames, moved int
+		err := d.Write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
+		if err != nil {
+			return false, fmt.Errorf("empty the database's log: %w", err)
+		}
+		if busy == 0 || time.Since(began) > 2*time.Second { // for a reader it has waited already
+			return busy == 0, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("empty the database's log: %w", ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return busy == 0, nil
 }
 
 // holds says whether one of the texts stands anywhere in a file.

@@ -58,6 +58,11 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10,
 	}
+	stopMerging, err := h.db.MergeBeside(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopMerging()
 	var beside sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	beside.Go(func() { a.sendLetters(ctx, h) })
@@ -68,7 +73,7 @@ func (a *app) serve(ctx context.Context, h *house, listener net.Listener) error 
 		defer done()
 		_ = server.Shutdown(grace)
 	})
-	err := server.Serve(listener)
+	err = server.Serve(listener)
 	cancel()
 	beside.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
