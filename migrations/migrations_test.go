@@ -1,13 +1,16 @@
 package migrations_test
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"depesche/migrations"
 	"depesche/migrations/dbtest"
@@ -149,5 +152,37 @@ func exec(t *testing.T, db *migrations.Database, statement string) {
 	t.Helper()
 	if _, err := db.Write.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// What is committed comes into the file beside the writer, which could not do it: it is in the middle of the next transaction.
+func TestMergeBeside(t *testing.T) {
+	db := dbtest.SQLite(t)
+	stop, err := db.MergeBeside(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	const mark = "a mark that nothing else has"
+	if _, err := db.Write.Exec(`INSERT INTO house (key, value) VALUES ('test', $1)`, mark); err != nil {
+		t.Fatal(err)
+	}
+	err = db.Tx(t.Context(), func(*sql.Tx) error {
+		look := time.NewTicker(20 * time.Millisecond)
+		defer look.Stop()
+		for tooLong := time.After(2 * time.Second); ; {
+			file, err := os.ReadFile(db.Path())
+			if err != nil || bytes.Contains(file, []byte(mark)) {
+				return err
+			}
+			select {
+			case <-look.C:
+			case <-tooLong:
+				return errors.New("it is in the log only")
+			}
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
