@@ -37,7 +37,7 @@ func punctuation(c byte) bool {
 //
 // It is a function and not a method so that a template cannot reach it.
 func Plain(t Text) string {
-	return withoutPlaceholders(oneLine(string(t)))
+	return oneLine(withoutPlaceholders(oneLine(string(t)))) // what is taken out may leave two spaces
 }
 
 // oneLine keeps no-break and soft-hyphen characters: they are part of how the text was set.

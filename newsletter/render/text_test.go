@@ -26,6 +26,7 @@ func TestPlain(t *testing.T) {
 		{UnsubscribeMark + "!", "Unsubscribe!"},
 		{"Zq7v\u00adW3kXhT9rLb5NDay", "Day"},
 		{"Zq7vW3kZq7vW3kXhT9rLb5NXhT9rLb5NDay", "Day"},
+		{"Zq7vW3kXhT9rLb5N 0 Zq7vW3kXhT9rLb5N 1", "0 1"},
 	} {
 		if got := Plain(Text(c.in)); got != c.want {
 			t.Errorf("Plain(%q) = %q, want %q", c.in, got, c.want)
