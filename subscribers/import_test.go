@@ -749,7 +749,7 @@ func (h *house) listing() string {
 // record or complaint begins after the one before it, and the file is read to its end.
 func FuzzSheet(f *testing.F) {
 	for _, seed := range []string{
-		"email\na@b.de\n", "a,b\n\"x\ny\",z\n", "a;b\n\"x\n", "\ufeffa\r\n\"\"\"\"\r\n", "a,b\n\"x\"y\nq\n", "a\rb", "\xff\xfea\x00\n\x00", "sep=;\na;b", "a\n\"\n\"\n\"",
+		"email\na@b.de\n", "a,b\n\"x\ny\",z\n", "a;b\n\"x\n", "\ufeffa\r\n\"\"\"\"\r\n", "a,b\n\"x\"y\nq\n", "a\rb", "\xff\xfea\x00\n\x00", "sep=;\na;b", "a\n\"\n\"\n\"", "\x00",
 	} {
 		f.Add(seed)
 	}

@@ -277,6 +277,7 @@ func (s *Sheet) line() (Line, error) {
 	}
 	if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 		l.Err = ErrNotText
+		return l, nil
 	}
 	l.Fields = []string{text}
 	return l, nil
