@@ -207,7 +207,7 @@ func (s *Sheet) Next() (Line, error) {
 			return Line{}, err
 		}
 		if l.Err != nil {
-			return l, nil
+			return Line{Number: l.Number, Err: l.Err}, nil
 		}
 		text := l.Fields[0]
 		if strings.TrimSpace(text) == "" || l.Number == 1 && strings.HasPrefix(text, "sep=") && len(text) == 5 {
@@ -277,7 +277,6 @@ func (s *Sheet) line() (Line, error) {
 	}
 	if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 		l.Err = ErrNotText
-		return l, nil
 	}
 	l.Fields = []string{text}
 	return l, nil
