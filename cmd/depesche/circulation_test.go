@@ -398,11 +398,12 @@ func (p *press) copiedPostgres(t testing.TB) (twin *press, remove func()) {
 		}
 	}
 	admin(`CREATE DATABASE `+name+`_copy TEMPLATE `+name, `CHECKPOINT`)
-	// The log knows what another copy has sent.
-	if err := os.Remove(filepath.Join(p.folder, ledgerLogName(p.town))); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
 	at := *address
 	at.Path = "/" + name + "_copy"
-	return p.in(at.String()), func() { admin(`DROP DATABASE ` + name + `_copy`) }
+	twin = p.in(at.String())
+	// The log knows what another copy of that name has sent.
+	if err := os.Remove(filepath.Join(p.folder, ledgerLogName(twin.town))); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return twin, func() { admin(`DROP DATABASE ` + name + `_copy`) }
 }
