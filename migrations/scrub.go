@@ -52,16 +52,20 @@ func (d *Database) rebuild(ctx context.Context) (bool, error) {
 // emptyLog brings the log into the file and cuts it to nothing, unless a reader still needs it. Somebody who merges at this moment
 // is waited for: SQLite does not wait for those.
 func (d *Database) emptyLog(ctx context.Context) (bool, error) {
-	for began := time.Now(); ; {
+	tooLong := time.NewTimer(2 * time.Second) // for a reader SQLite waits by itself, and longer
+	defer tooLong.Stop()
+	for {
 		var busy, frames, moved int
 		err := d.Write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
 		if err != nil {
 			return false, fmt.Errorf("empty the database's log: %w", err)
 		}
-		if busy == 0 || time.Since(began) > 2*time.Second { // for a reader it has waited already
-			return busy == 0, nil
+		if busy == 0 {
+			return true, nil
 		}
 		select {
+		case <-tooLong.C:
+			return false, nil
 		case <-ctx.Done():
 			return false, fmt.Errorf("empty the database's log: %w", ctx.Err())
 		case <-time.After(50 * time.Millisecond):

@@ -733,16 +733,17 @@ func TestImportOfNaughtyStrings(t *testing.T) {
 // listing is what an export says but for the keys of a house.
 func (h *house) listing() string {
 	h.t.Helper()
-	var b strings.Builder
+	var lines []string
 	err := h.Export(h.t.Context(), Filter{State: Active}, func(e Entry) error {
 		line, err := json.Marshal([]string{e.Address, e.Source, e.Text, e.Confirmed, strings.Join(e.Topics, ",")})
-		b.Write(append(line, '\n'))
+		lines = append(lines, string(line))
 		return err
 	})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return b.String()
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // Where encoding/csv reads a table without complaint, Sheet reads the same records; where it does not, no line is lost: each

@@ -3,7 +3,6 @@ package main
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -44,7 +43,11 @@ func TestLogsHoldNobody(t *testing.T) {
 				town.wait(address, 1)
 			}
 		}
-		forged := regexp.MustCompile(`[0-9A-Za-z]$`).ReplaceAllString(town.linkTo("confirm", town.wait("omar@reader.test", 1).Text), "-")
+		link := town.linkTo("confirm", town.wait("omar@reader.test", 1).Text)
+		forged := link[:len(link)-1] + "A"
+		if forged == link {
+			forged = link[:len(link)-1] + "B"
+		}
 		post(strings.TrimPrefix(forged, town.pages), nil, http.StatusNotFound)
 		tell(0, "ingest")
 		tell(0, "run")
