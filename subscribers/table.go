@@ -113,7 +113,11 @@ func column[T, N any](values []any, width int, orNull func(v T, known bool) N) a
 	}
 	nullable := make(pgtype.FlatArray[N], n)
 	for i := range nullable {
-		v, known := values[i*width].(T)
+		var v T
+		known := values[i*width] != nil
+		if known {
+			v = values[i*width].(T) // a value of another kind is a fault of ours, and no NULL
+		}
 		nullable[i] = orNull(v, known)
 	}
 	return nullable
