@@ -167,14 +167,19 @@ func (d *Database) Roomy(ctx context.Context) (restore func(), err error) {
 	if d.Kind == PostgreSQL {
 		return func() {}, nil
 	}
-	if err := d.set(ctx, `cache_size = -65536`, `temp_store = MEMORY`); err != nil {
+	stop, err := d.MergeBeside(ctx)
+	if err != nil {
 		return nil, err
 	}
-	stop, err := d.MergeBeside(ctx)
-	return func() {
+	restore = func() {
 		stop()
 		_ = d.set(context.WithoutCancel(ctx), `cache_size = -2000`, `temp_store = DEFAULT`) // else it is only room
-	}, err
+	}
+	if err := d.set(ctx, `cache_size = -65536`, `temp_store = MEMORY`); err != nil {
+		restore()
+		return nil, err
+	}
+	return restore, nil
 }
 
 // MergeBeside moves what is committed from SQLite's log into the file on a connection of its own, until stop is called. By default the
@@ -184,7 +189,7 @@ func (d *Database) MergeBeside(ctx context.Context) (stop func(), err error) {
 		return func() {}, nil
 	}
 	if err := d.set(ctx, `wal_autocheckpoint = 16384`); err != nil {
-		return func() {}, err
+		return nil, err
 	}
 	merging, end := context.WithCancel(ctx)
 	ended := make(chan struct{})
