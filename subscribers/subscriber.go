@@ -64,16 +64,17 @@ const (
 	Unproven State = "unproven"
 )
 
-const findStatement = `SELECT id FROM subscribers WHERE person = $1 AND erased IS NULL`
-
 // Find is the id of the subscriber with that address, or ErrNotFound.
 func (r *Registry) Find(ctx context.Context, address string) (int64, error) {
 	a, err := ParseAddress(address)
 	if err != nil {
 		return 0, err
 	}
-	var id int64
-	err = r.db.Read.QueryRowContext(ctx, findStatement, r.keys.Person(a.Mailbox)).Scan(&id)
+	return r.find(ctx, r.db.Read, a)
+}
+
+func (r *Registry) find(ctx context.Context, db reader, a Address) (id int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT id FROM subscribers WHERE person = $1 AND erased IS NULL`, r.keys.Person(a.Mailbox)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, ErrNotFound
 	}

@@ -207,14 +207,11 @@ func (r *Registry) UnsubscribeAddress(ctx context.Context, now time.Time, addres
 func (r *Registry) unsubscribeAll(ctx context.Context, tx *sql.Tx, now time.Time, a Address, how Channel) (int, error) {
 	reason := how.suppression()
 	ended := 0
-	var id int64
-	err := tx.QueryRowContext(ctx, findStatement, r.keys.Person(a.Mailbox)).Scan(&id)
+	id, err := r.find(ctx, tx, a)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) && reason == "":
-		return 0, ErrNotFound
-	case errors.Is(err, sql.ErrNoRows): // nobody yet, and it shall stay so
+	case errors.Is(err, ErrNotFound) && reason != "": // nobody yet, and it shall stay so
 	case err != nil:
-		return 0, fmt.Errorf("find subscriber: %w", err)
+		return 0, err
 	default:
 		who, err := lock(ctx, tx, id)
 		if err != nil {
