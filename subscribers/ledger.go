@@ -149,27 +149,20 @@ func (r *Registry) sealSome(ctx context.Context, tx *sql.Tx) error {
 // Own says that this database is kept with these keys, where nobody has said so yet, or finds that it is with others: ErrKeys. With
 // those nobody would be found, neither readers nor those who want no mail.
 func (r *Registry) Own(ctx context.Context) error {
-	err := r.checkKeys(ctx)
-	if !errors.Is(err, errNoKeys) {
+	signed, err := r.checkKeys(ctx)
+	if err != nil || signed {
 		return err
 	}
 	return r.tx(ctx, func(tx *sql.Tx) error { return r.signKeys(ctx, tx) })
 }
 
-var errNoKeys = errors.New("nobody has said yet with which keys this database is kept")
-
-// checkKeys only reads.
-func (r *Registry) checkKeys(ctx context.Context) error {
+// checkKeys only reads. signed is whether anybody has said with which keys this database is kept.
+func (r *Registry) checkKeys(ctx context.Context) (signed bool, err error) {
 	names, err := texts(ctx, r.db.Read, `SELECT value FROM house WHERE key = 'keys'`)
-	switch {
-	case err != nil:
-		return err
-	case len(names) == 0:
-		return errNoKeys
-	case names[0] != r.keys.Name():
-		return ErrKeys
+	if err == nil && len(names) > 0 && names[0] != r.keys.Name() {
+		err = ErrKeys
 	}
-	return nil
+	return len(names) > 0, err
 }
 
 // signKeys writes down with which keys this database is kept, or finds that it was with others.

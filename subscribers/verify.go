@@ -3,7 +3,6 @@ package subscribers
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -41,7 +40,7 @@ func (r *Registry) Verify(ctx context.Context, heads ...Head) (Verification, err
 	v := &verifier{Registry: r, badWords: map[string]bool{}}
 	v.heads = slices.DeleteFunc(slices.Clone(heads), func(h Head) bool { return h.Number == 0 })
 	slices.SortFunc(v.heads, func(a, b Head) int { return cmp.Compare(a.Number, b.Number) })
-	if err := v.checkKeys(ctx); err != nil && !errors.Is(err, errNoKeys) {
+	if _, err := v.checkKeys(ctx); err != nil {
 		return v.Verification, err
 	}
 	if err := v.checkWordings(ctx); err != nil {
