@@ -134,6 +134,9 @@ var (
 // book writes rows in one transaction. Where somebody signs up while we write the same reader, or another list brings them, half of the
 // rows is tried again, and so on: the next time that reader is found, and fewer of them come at once.
 func (b booking) book(ctx context.Context, rows []candidate) (Admission, error) {
+	if len(rows) == 0 {
+		return Admission{}, nil
+	}
 	for tries := 0; ; tries++ {
 		attempt := b
 		err := b.r.db.Tx(ctx, func(tx *sql.Tx) error { return attempt.write(ctx, tx, rows) })
@@ -156,9 +159,6 @@ func (b booking) book(ctx context.Context, rows []candidate) (Admission, error) 
 }
 
 func (b *booking) write(ctx context.Context, tx *sql.Tx, rows []candidate) error {
-	if len(rows) == 0 {
-		return nil
-	}
 	b.known = make(map[string]*known, len(rows))
 	b.next = migrations.NewKeys(b.now, 2*len(rows)+1)
 	for _, t := range b.tables() {
