@@ -21,7 +21,7 @@ func fixtures(t testing.TB, folder string) string {
 	t.Helper()
 	root := os.Getenv("DEPESCHE_FIXTURES")
 	if root == "" {
-		t.Skip("DEPESCHE_FIXTURES is not set")
+		t.Skip("SKIPPED: DEPESCHE_FIXTURES names no folder of real inputs")
 	}
 	path := filepath.Join(root, folder)
 	if _, err := os.Stat(path); err != nil {
