@@ -1,13 +1,16 @@
 package migrations
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,10 +40,27 @@ type Database struct {
 // Open opens a SQLite file, created with mode 0600 if it is not there, or PostgreSQL where location is a postgres:// URL.
 // The schema is not looked at: see Ready.
 func Open(ctx context.Context, location string) (*Database, error) {
-	if strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://") {
+	if IsPostgres(location) {
 		return openPostgres(ctx, location)
 	}
 	return openSQLite(ctx, location)
+}
+
+// FileName is a name for files that belong to the database at location: no two databases have the same in one folder.
+func FileName(location string) string {
+	if !IsPostgres(location) {
+		return filepath.Base(location)
+	}
+	at, err := pgconn.ParseConfig(location)
+	if err != nil {
+		return "depesche" // nothing is at work there
+	}
+	return url.PathEscape(cmp.Or(at.Database, at.User) + "@" + net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port))))
+}
+
+// IsPostgres tells the address of a PostgreSQL database from the name of a file.
+func IsPostgres(location string) bool {
+	return strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://")
 }
 
 func openPostgres(ctx context.Context, location string) (*Database, error) {

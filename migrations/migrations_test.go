@@ -186,3 +186,19 @@ func TestMergeBeside(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What belongs to one database must not be taken for another one's.
+func TestFileName(t *testing.T) {
+	for location, want := range map[string]string{
+		"/var/lib/depesche/talbote.db":                         "talbote.db",
+		"postgres://paper:secret@db.example:5433/talbote":      "talbote@db.example:5433",
+		"postgresql:///talbote?host=/run/postgresql&port=5433": "talbote@%2Frun%2Fpostgresql:5433",
+		"postgres://paper@db.example:5432/":                    "paper@db.example:5432",
+		"postgres://paper@db.example:5432?dbname=abend":        "abend@db.example:5432",
+		"postgres://paper@db.example:5432/../etc":              "..%2Fetc@db.example:5432",
+	} {
+		if got := migrations.FileName(location); got != want {
+			t.Errorf("FileName of %s = %s, want %s", location, got, want)
+		}
+	}
+}

@@ -341,7 +341,7 @@ func relay(c SMTP) smtp.Relay {
 
 // journalBase is where journals of replies are kept: named after the database, for several houses may share a folder.
 func journalBase(c *Config) string {
-	return filepath.Join(c.Journal, c.Database.fileName()+"-replies")
+	return filepath.Join(c.Journal, migrations.FileName(string(c.Database))+"-replies")
 }
 
 func mannersOf(c SMTP) newsletter.Manners {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"depesche/migrations"
 )
 
 // Config is depesche.yaml, read, completed and checked.
@@ -361,21 +363,7 @@ type DSN string
 
 // PostgreSQL tells an address from a file name.
 func (d DSN) PostgreSQL() bool {
-	return strings.HasPrefix(string(d), "postgres://") || strings.HasPrefix(string(d), "postgresql://")
-}
-
-// fileName is a name for files that belong to the database: no two databases have the same in one folder.
-func (d DSN) fileName() string {
-	if !d.PostgreSQL() {
-		return filepath.Base(string(d))
-	}
-	address, err := url.Parse(string(d))
-	if err != nil {
-		return "depesche"
-	}
-	query := address.Query()
-	place := append(append([]string{address.Host}, query["host"]...), query["port"]...)
-	return url.PathEscape(strings.Trim(address.Path, "/") + "@" + strings.TrimPrefix(strings.Join(place, ":"), ":"))
+	return migrations.IsPostgres(string(d))
 }
 
 // Format hides the password from every verb of fmt.

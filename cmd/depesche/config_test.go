@@ -534,17 +534,3 @@ func FuzzLoadConfig(f *testing.F) {
 		}
 	})
 }
-
-// What belongs to one database must not be taken for another one's.
-func TestFilesAreNamedAfterTheDatabase(t *testing.T) {
-	for dsn, want := range map[DSN]string{
-		"/var/lib/depesche/talbote.db":                              "talbote.db",
-		"postgres://paper:secret@db.example:5433/talbote?sslmode=x": "talbote@db.example:5433",
-		"postgresql:///talbote?host=/run/postgresql":                "talbote@%2Frun%2Fpostgresql",
-		"postgres://db.example/../etc":                              "..%2Fetc@db.example",
-	} {
-		if got := dsn.fileName(); got != want {
-			t.Errorf("fileName of %s = %s, want %s", dsn, got, want)
-		}
-	}
-}
